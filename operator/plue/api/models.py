@@ -1,0 +1,284 @@
+"""The bodies of the users' API, declared once: they validate, and OpenAPI is made from them.
+
+Times are RFC 3339 in UTC; durations are milliseconds unless the name says otherwise.
+"""
+
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+
+from plue.wire.events import EventType, Reason, RunState, StepState
+
+__all__ = [
+    "Blob",
+    "CancelRun",
+    "CreateRun",
+    "DiagnosticBody",
+    "EventBody",
+    "Health",
+    "LogLine",
+    "ParseRequest",
+    "ParseResult",
+    "Problem",
+    "Rerun",
+    "RunDetail",
+    "RunPage",
+    "RunSummary",
+    "ServerInfo",
+    "StepBody",
+    "TriggerBody",
+    "Waiting",
+    "WorkflowBody",
+    "WorkflowList",
+    "WorkspaceBody",
+]
+
+
+class _Request(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class _Response(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class DiagnosticBody(_Response):
+    """One thing that is wrong in a workflow file."""
+
+    code: str = Field(description="A stable code such as PLU012.")
+    severity: Literal["error", "warning"]
+    message: str = Field(description="What is wrong.")
+    remedy: str | None = Field(default=None, description="What to write instead.")
+    file: str
+    line: int
+    column: int = 1
+    end_column: int | None = None
+    source: str | None = Field(default=None, description="The line of the file itself.")
+
+
+class Problem(_Response):
+    """RFC 9457 problem details, served as application/problem+json."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: str = Field(description="urn:plue:problem:<kind>, stable.")
+    title: str
+    status: int
+    detail: str | None = None
+    field: str | None = Field(default=None, description="Path of the offending field.")
+    remedy: str | None = Field(default=None, description="What to do next.")
+    diagnostics: list[DiagnosticBody] = []
+
+
+class TriggerBody(_Response):
+    """When a workflow runs by itself, or what a manual run may be given."""
+
+    kind: Literal["manual", "push", "pull_request", "schedule"]
+    options: dict[str, JsonValue] = {}
+
+
+class WorkflowBody(_Response):
+    """A workflow as its file declares it now."""
+
+    name: str
+    file: str
+    line: int
+    description: str | None = None
+    revision: str
+    triggers: list[TriggerBody] = []
+    pool: str = "default"
+    timeout_seconds: float | None = None
+    inputs: dict[str, Any] = Field(
+        default_factory=dict,
+        description="JSON Schema 2020-12 of the inputs: an object with `properties`, `required`.",
+    )
+    diagnostics: list[DiagnosticBody] = []
+
+
+class WorkflowList(_Response):
+    """All workflows, and what is wrong in files that gave none."""
+
+    workflows: list[WorkflowBody]
+    diagnostics: list[DiagnosticBody] = []
+
+
+class ParseRequest(_Request):
+    """Workflow source to check without running or storing it."""
+
+    files: dict[str, str] = Field(
+        description="Path under the repository → text.", min_length=1, max_length=2000
+    )
+    workflow: str | None = Field(default=None, description="Also plan this one.", max_length=200)
+    inputs: dict[str, JsonValue] = {}
+    event: dict[str, JsonValue] | None = None
+    text_inputs: bool = False
+
+
+class ParseResult(_Response):
+    """What the source declares; `plan` is the first stage of the workflow that was asked for."""
+
+    workflows: list[WorkflowBody]
+    diagnostics: list[DiagnosticBody]
+    plan: dict[str, JsonValue] | None = None
+
+
+class WorkspaceBody(_Request):
+    """The files that the run sees.
+
+    `tree` (the default): a copy, made now, of the server's working tree without what git ignores;
+    `none`: an empty folder; `blob`: an archive uploaded with POST /blobs; `in_place`: the tree
+    itself, without a copy (local mode only).
+    """
+
+    kind: Literal["tree", "none", "blob", "in_place"] = "tree"
+    blob: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")
+    path: str | None = Field(default=None, max_length=4096)
+
+
+class CreateRun(_Request):
+    """A run to be made."""
+
+    workflow: str = Field(min_length=1, max_length=200)
+    inputs: dict[str, JsonValue] = Field(default={}, max_length=200)
+    text_inputs: bool = Field(
+        default=False,
+        description="The inputs are text from a command line, to be parsed by declared type.",
+    )
+    trigger: Literal["manual", "push", "pull_request", "schedule"] = "manual"
+    event: dict[str, JsonValue] = Field(default={}, description="The trigger's payload.")
+    priority: int = Field(default=0, ge=-1000, le=1000, description="Higher runs first.")
+    workspace: WorkspaceBody = WorkspaceBody()
+    files: dict[str, str] | None = Field(
+        default=None, description="Inline source instead of the server's tree.", max_length=2000
+    )
+    timeout_seconds: float | None = Field(default=None, gt=0, le=30 * 86400)
+    queue_timeout_seconds: float | None = Field(default=None, gt=0, le=30 * 86400)
+    idempotency_key: str | None = Field(
+        default=None, min_length=1, max_length=200, description="The same key gives the same run."
+    )
+
+
+class Rerun(_Request):
+    """A new run of the same revision with the same inputs."""
+
+
+class CancelRun(_Request):
+    """End a run. `now` skips grace and clean-up."""
+
+    reason: str | None = Field(default=None, max_length=1000)
+    now: bool = False
+
+
+class Waiting(_Response):
+    """Why something waits, since when, and what ends it."""
+
+    reason: Reason
+    since: datetime
+    message: str
+
+
+class RunSummary(_Response):
+    """One row of the run list."""
+
+    id: str
+    number: int
+    name: str = Field(description="For people: the workflow and the number, such as ci-42.")
+    workflow: str
+    revision: str
+    state: RunState
+    reason: Reason | None = None
+    message: str | None = None
+    trigger: str
+    pool: str
+    priority: int
+    attempt: int
+    created_at: datetime
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    duration_ms: int | None = None
+    cancel_requested_at: datetime | None = None
+    waiting: Waiting | None = None
+    last_event: int
+
+
+class StepBody(_Response):
+    """One step of the run's current attempt."""
+
+    name: str
+    kind: str
+    state: StepState
+    reason: Reason | None = None
+    message: str | None = None
+    needs: list[str] = []
+    branch: list[str] = []
+    cleanup: bool = False
+    shown: str = ""
+    exit_code: int | None = None
+    tries: int = 0
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    duration_ms: int | None = None
+    outputs: dict[str, JsonValue] = {}
+
+
+class RunDetail(RunSummary):
+    """A run with its steps."""
+
+    inputs: dict[str, JsonValue] = {}
+    event: dict[str, JsonValue] = {}
+    outputs: dict[str, JsonValue] = {}
+    rerun_of: str | None = None
+    runner: str | None = None
+    steps: list[StepBody] = []
+
+
+class RunPage(_Response):
+    """One page of runs, newest first. `next` goes into `cursor=` for the page after it."""
+
+    runs: list[RunSummary]
+    next: str | None = None
+
+
+class EventBody(_Response):
+    """One event of a run, as SSE `data` and as a line of NDJSON."""
+
+    run: str
+    n: int
+    time: datetime
+    type: EventType
+    step: str | None = None
+    body: dict[str, JsonValue] = {}
+
+
+class LogLine(_Response):
+    """One line of a step's output."""
+
+    step: str
+    line: int
+    stream: Literal["stdout", "stderr"]
+    time: datetime
+    text: str
+
+
+class Blob(_Response):
+    """An uploaded archive; `id` is its SHA-256."""
+
+    id: str
+    bytes: int
+
+
+class Health(_Response):
+    """Whether a component works, and what it says."""
+
+    ok: bool
+    checks: dict[str, str] = {}
+
+
+class ServerInfo(_Response):
+    """What this server is."""
+
+    version: str
+    mode: Literal["local", "cluster"]
+    root: str | None = Field(default=None, description="The working tree, in local mode.")
+    started_at: datetime

@@ -1,0 +1,87 @@
+"""What the evaluator answers: workflows, plans and diagnostics, as frozen values."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from pydantic import JsonValue
+
+from plue.wire.plan import Plan, Text
+
+__all__ = ["Description", "Diagnostic", "Planned", "Trigger", "WorkflowInfo"]
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnostic:
+    """One thing that is wrong in a workflow file. Lines and columns count characters from 1.
+
+    ``field`` names the offending part of the request (``inputs.env``) where it is not the file
+    that is wrong. ``related`` is a second place, for duplicates and replays.
+    """
+
+    code: str
+    message: str
+    file: str
+    line: int
+    column: int = 1
+    end_column: int | None = None
+    severity: Literal["error", "warning"] = "error"
+    remedy: str | None = None
+    source: str | None = None
+    field: str | None = None
+    related: tuple[str, int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Trigger:
+    """When a workflow runs by itself, or what a manual run may be given."""
+
+    kind: Literal["manual", "push", "pull_request", "schedule"]
+    options: Mapping[str, JsonValue] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class WorkflowInfo:
+    """A workflow as its decorator declares it.
+
+    ``revision`` is the SHA-256 over the files that it is made of. ``inputs_schema`` is JSON
+    Schema 2020-12 of an object. ``attempts`` is how often a run may be tried when its runner is
+    lost after a step had started (1: never again).
+    """
+
+    name: str
+    file: str
+    line: int
+    revision: str
+    description: str | None = None
+    triggers: Sequence[Trigger] = ()
+    pool: str = "default"
+    timeout_seconds: float | None = None
+    queue_timeout_seconds: float | None = None
+    cleanup_seconds: float | None = None
+    attempts: int = 1
+    env: Mapping[str, Text] = field(default_factory=dict)
+    inputs_schema: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """What a set of files declares. A broken file gives diagnostics and hides no other file."""
+
+    workflows: Sequence[WorkflowInfo] = ()
+    diagnostics: Sequence[Diagnostic] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """The first stage of a workflow; ``plan`` is None exactly when a diagnostic is an error.
+
+    ``inputs`` are the values as the workflow saw them: parsed, checked, defaults filled in.
+    ``printed`` is what the author's code printed, at most 64 KiB.
+    """
+
+    plan: Plan | None = None
+    info: WorkflowInfo | None = None
+    inputs: Mapping[str, JsonValue] = field(default_factory=dict)
+    diagnostics: Sequence[Diagnostic] = ()
+    printed: str = ""

@@ -1,0 +1,83 @@
+"""What the engine asks of the house around it: something that makes runners, and a source tree.
+
+Local mode and Kubernetes differ only in who implements these two (design: one engine, two hosts).
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Literal, Protocol
+
+from plue.domain.run import RunnerId
+from plue.wire.events import Reason
+from plue.wire.frames import Workspace
+
+__all__ = ["Host", "NewRunner", "Repository", "SeenRunner"]
+
+
+@dataclass(frozen=True, slots=True)
+class NewRunner:
+    """A runner to be made. Its row is in the database already, with the token's hash."""
+
+    id: RunnerId
+    pool: str
+    token: str
+
+
+@dataclass(frozen=True, slots=True)
+class SeenRunner:
+    """A runner as its host sees it now.
+
+    ``gone`` is said only when it is certain that nothing of the runner executes any more: the
+    process and all that it started have ended. ``reason`` then says how, when known.
+    """
+
+    id: RunnerId
+    state: Literal["present", "gone"]
+    reason: Reason | None = None
+    message: str | None = None
+
+
+class Host(Protocol):
+    """Makes, sees and ends runners. Every call may be repeated."""
+
+    kind: str
+    """``process`` or ``pod``; runners of another kind are not this host's to judge."""
+
+    on_change: Callable[[], None]
+    """Set by the engine: the host calls it when a runner may have gone."""
+
+    async def create(self, runner: NewRunner) -> None:
+        """Start *runner*; if one of that id was started already, do nothing.
+
+        Raises UnavailableError when it cannot be started now (retry later).
+        """
+
+    async def observe(self) -> Sequence[SeenRunner]:
+        """Return every runner that this host knows to be present or to have gone.
+
+        A runner that it does not list was never started, or so long ago that it is forgotten:
+        nothing of it executes.
+        """
+
+    async def remove(self, runner: RunnerId, *, grace: timedelta) -> None:
+        """End the runner and all that it started, TERM first, KILL after *grace*.
+
+        Returns when the ending has been set in motion; ``observe`` tells when it is complete.
+        """
+
+
+class Repository(Protocol):
+    """The working tree whose workflows a local server offers."""
+
+    root: Path
+
+    async def files(self) -> Mapping[str, str]:
+        """Return the text of every file under ``.plue/`` that evaluation may need, by path."""
+
+    async def snapshot(self) -> Workspace:
+        """Copy the working tree as it is now, without what git ignores, into the blob store.
+
+        Raises RejectedError when it cannot be read, UnavailableError when the disk is full.
+        """

@@ -1,0 +1,170 @@
+"""A plan: what evaluating a workflow gives. Plain JSON, no code.
+
+The evaluator makes it, the domain checks it, Postgres keeps it, the runner executes it. Values
+never stand in a plan as shell text (language reference, *Shell*): a hole in a command is a
+variable in ``env``, and the value of a variable is a :data:`Text`.
+"""
+
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+
+__all__ = [
+    "Data",
+    "End",
+    "Fail",
+    "Lit",
+    "Part",
+    "Plan",
+    "Ref",
+    "RefField",
+    "Shell",
+    "Site",
+    "Step",
+    "Text",
+    "When",
+]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Lit(_Frozen):
+    """The author's own text."""
+
+    text: str
+
+
+class Data(_Frozen):
+    """Text that is known when the plan is made but came from outside: an input, an event field.
+
+    It is never code: a ``Data`` part in a command became an environment variable already.
+    """
+
+    data: str
+
+
+RefField = Literal["stdout", "stderr", "log", "exit_code", "ok", "state", "outputs"]
+
+
+class Ref(_Frozen):
+    """A value of another step, resolved by the runner when the step that uses it starts.
+
+    ``path`` goes on from the field: ``outputs.version`` is ``field="outputs", path=("version",)``.
+    ``tail`` keeps the last N lines of ``stdout``, ``stderr`` or ``log``. ``default`` stands in for
+    a missing output (``.outputs.get(name, default)``); without it, missing fails the using step
+    with ``MissingValue``.
+    """
+
+    ref: str
+    field: RefField
+    path: tuple[str | int, ...] = ()
+    tail: int | None = Field(default=None, ge=1)
+    default: str | None = None
+
+
+Part = Lit | Data | Ref
+Text = tuple[Part, ...]
+"""Literal and referenced parts; its value is their concatenation. Empty means empty text."""
+
+
+class When(StrEnum):
+    """Under which endings of its dependencies a step starts."""
+
+    SUCCESS = "success"  # every dependency succeeded, was handled, or was skipped by `never`
+    FAILURE = "failure"  # some dependency, direct or not, failed
+    ALWAYS = "always"  # all of them have ended, however
+    NEVER = "never"  # `when=False`: recorded, skipped, blocks nobody
+
+
+class Site(_Frozen):
+    """A place in the author's files; line and column count from 1."""
+
+    file: str
+    line: int
+    column: int = 1
+
+
+class Shell(_Frozen):
+    """A command: either ``script`` for ``shell``, or ``argv`` without any shell.
+
+    ``shell`` is ``bash`` (``bash --noprofile --norc -eo pipefail``), ``sh`` (``sh -e``),
+    ``python`` (``python3 -``-like, from a file), or a program that takes a script's path.
+    ``holes`` are the variables that the compiler put in the place of values in ``script``; they
+    are set beside ``Step.env`` and their names start with ``PLUE_V``.
+    ``shown`` is the command as the author wrote it, for people.
+    """
+
+    kind: Literal["shell"] = "shell"
+    script: str | None = None
+    argv: tuple[Text, ...] | None = None
+    shell: str = "bash"
+    holes: dict[str, Text] = {}
+    stdin: Text | None = None
+    shown: str = ""
+
+
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class Step(_Frozen):
+    """One unit of execution.
+
+    ``needs`` are the steps that must have ended before this one starts: order and references.
+    ``branch`` is the step's place for display and order: ``()`` is the function's own level,
+    ``("2", "0")`` the first element of the second ``ctx.parallel``. ``retry`` is the number of
+    further tries. ``cleanup`` steps run last, newest first, if what they need was started.
+    ``output_schema`` (JSON Schema 2020-12) makes standard output JSON with typed fields.
+    """
+
+    name: Annotated[str, Field(min_length=1, max_length=200)]
+    action: Shell
+    needs: tuple[str, ...] = ()
+    when: When = When.SUCCESS
+    continue_on_error: bool = False
+    env: dict[str, Text] = {}
+    cwd: Text = ()
+    timeout_seconds: Seconds | None = None
+    idle_timeout_seconds: Seconds | None = None
+    retry: Annotated[int, Field(ge=0, le=100)] = 0
+    cleanup: bool = False
+    once: bool = False
+    output_schema: dict[str, JsonValue] | None = None
+    branch: tuple[str, ...] = ()
+    site: Site | None = None
+
+
+class Fail(_Frozen):
+    """``ctx.fail(reason)``: the run fails with this reason once ``needs`` have ended."""
+
+    reason: Text
+    needs: tuple[str, ...] = ()
+    site: Site | None = None
+
+
+class End(_Frozen):
+    """How the function ended: falling off the end is success without outputs.
+
+    ``outputs`` are the run's: a Text for what holds references, ``{"value": …}`` for plain JSON.
+    """
+
+    outputs: dict[str, Text | dict[Literal["value"], JsonValue]] = {}
+
+
+class Plan(_Frozen):
+    """The steps of a run so far.
+
+    A plan with ``end=None`` goes on in a later stage: ``awaits`` names the values it waits for.
+    ``digest`` is the SHA-256 of the canonical JSON of everything else.
+    """
+
+    workflow: str
+    revision: str
+    stage: Annotated[int, Field(ge=1)] = 1
+    steps: tuple[Step, ...] = ()
+    fails: tuple[Fail, ...] = ()
+    end: End | None = None
+    awaits: tuple[Ref, ...] = ()
+    digest: str = ""
