@@ -1,6 +1,6 @@
 """The engine's face for the API and the operator: submit, cancel, rerun, describe, read."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 
 from plue.authoring.results import Description, Planned
 from plue.domain.run import RunDetails, RunFilter, RunId, RunPageOf, StoredEvent, Submission
@@ -11,8 +11,11 @@ __all__ = ["Engine"]
 class Engine:
     """One engine of perhaps many on the same database; all are harmless to one another."""
 
-    async def describe(self) -> Description:
-        """Return what the server's own tree declares now. Raises NotFoundError without a tree."""
+    async def describe(self, files: Mapping[str, str] | None = None) -> Description:
+        """Return what *files* declare, or what the server's own tree declares now.
+
+        Raises NotFoundError without files and without a tree.
+        """
         raise NotImplementedError
 
     async def submit(self, submission: Submission) -> RunId:
