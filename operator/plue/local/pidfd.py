@@ -1,0 +1,65 @@
+"""Waiting for the end of a process, child or not, without polling and without mistaking its pid.
+
+A pidfd refers to one process for ever, while a pid is used again; so whoever remembers a process
+across restarts keeps its start time beside the pid, and checks it *after* the pidfd is open.
+Linux only, as all of local mode.
+"""
+
+import asyncio
+import os
+from dataclasses import dataclass
+from datetime import timedelta
+
+import psutil
+
+__all__ = ["ProcessMark", "end_of", "ended_within", "is_alive"]
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessMark:
+    """A process as it can be recognised later: pid and start time (seconds since the epoch)."""
+
+    pid: int
+    started: float
+
+    @classmethod
+    def of(cls, pid: int) -> "ProcessMark":
+        """Mark a process that runs now. Raises psutil.NoSuchProcess."""
+        return cls(pid, psutil.Process(pid).create_time())
+
+
+def is_alive(mark: ProcessMark) -> bool:
+    """Whether exactly this process still executes; a zombie does not."""
+    try:
+        process = psutil.Process(mark.pid)
+        # Start times have the resolution of the kernel's clock tick: a tolerance, not equality.
+        same = abs(process.create_time() - mark.started) < 1.0
+        return same and process.status() not in {psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD}
+    except psutil.NoSuchProcess:
+        return False
+
+
+async def end_of(pid: int) -> None:
+    """Return when the process has ended (a zombie has); at once when there is none."""
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    loop = asyncio.get_running_loop()
+    ended = asyncio.Event()
+    try:
+        loop.add_reader(descriptor, ended.set)
+        await ended.wait()
+    finally:
+        loop.remove_reader(descriptor)
+        os.close(descriptor)
+
+
+async def ended_within(pid: int, timeout: timedelta) -> bool:
+    """Whether the process ends within *timeout*."""
+    try:
+        async with asyncio.timeout(timeout.total_seconds()):
+            await end_of(pid)
+    except TimeoutError:
+        return False
+    return True
