@@ -12,7 +12,7 @@ from datetime import timedelta
 
 import psutil
 
-__all__ = ["ProcessMark", "end_of", "ended_within", "is_alive"]
+__all__ = ["ProcessMark", "end_of", "end_of_marked", "ended_within", "is_alive"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ def is_alive(mark: ProcessMark) -> bool:
     """Whether exactly this process still executes; a zombie does not."""
     try:
         process = psutil.Process(mark.pid)
-        # Start times have the resolution of the kernel's clock tick: a tolerance, not equality.
+        # A tolerance, not equality: the time of boot, from which it is computed, may be corrected.
         same = abs(process.create_time() - mark.started) < 1.0
         return same and process.status() not in {psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD}
     except psutil.NoSuchProcess:
@@ -45,13 +45,22 @@ async def end_of(pid: int) -> None:
         descriptor = os.pidfd_open(pid)
     except ProcessLookupError:
         return
-    loop = asyncio.get_running_loop()
-    ended = asyncio.Event()
     try:
-        loop.add_reader(descriptor, ended.set)
-        await ended.wait()
+        await _readable(descriptor)
     finally:
-        loop.remove_reader(descriptor)
+        os.close(descriptor)
+
+
+async def end_of_marked(mark: ProcessMark) -> None:
+    """Return when exactly this process has ended, and not one that got its pid later."""
+    try:
+        descriptor = os.pidfd_open(mark.pid)
+    except ProcessLookupError:
+        return
+    try:
+        if is_alive(mark):
+            await _readable(descriptor)
+    finally:
         os.close(descriptor)
 
 
@@ -63,3 +72,13 @@ async def ended_within(pid: int, timeout: timedelta) -> bool:
     except TimeoutError:
         return False
     return True
+
+
+async def _readable(descriptor: int) -> None:
+    loop = asyncio.get_running_loop()
+    ended = asyncio.Event()
+    loop.add_reader(descriptor, ended.set)
+    try:
+        await ended.wait()
+    finally:
+        loop.remove_reader(descriptor)

@@ -247,7 +247,8 @@ class EmbeddedPostgres:
                     with contextlib.suppress(ProcessLookupError):
                         os.kill(pid, how)
             # At first they are only waited for: our predecessor's end has sent them INT already.
-            await asyncio.gather(*(ended_within(pid, timedelta(seconds=5)) for pid in left))
+            patience = timedelta(seconds=1 if how is None else 5)
+            await asyncio.gather(*(ended_within(pid, patience) for pid in left))
         (self._cluster / "postmaster.pid").unlink(missing_ok=True)
 
     async def _supervise(self, launch: Launch) -> None:
