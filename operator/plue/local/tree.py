@@ -1,0 +1,171 @@
+"""The working tree that a local server offers: where it is, its workflow files, a copy of it.
+
+Local mode's implementation of engine.ports.Repository. Reading is left to
+:mod:`plue.local.archive`; this module knows which files count.
+"""
+
+import asyncio
+import os
+import subprocess
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from plue.errors import NotFoundError, RejectedError, UnavailableError
+from plue.local.archive import tar_of
+from plue.store.blobs import Blobs
+from plue.wire.frames import Workspace
+
+__all__ = ["Tree", "find_root", "names_in", "source_files"]
+
+FOLDER = ".plue"
+_FILE_BYTES = 1024 * 1024
+_TOTAL_BYTES = 16 * 1024 * 1024
+_FILES = 2000
+
+_LEFT_OUT = frozenset(
+    {".git", ".hg", ".svn", ".venv", "node_modules", "__pycache__", ".mypy_cache", ".ruff_cache"}
+)
+"""Folders that a tree without git does not copy: what tools make again."""
+
+
+def find_root(start: Path) -> Path:
+    """Return the tree around *start*: the nearest folder upwards with `.plue`, else git's root.
+
+    Raises NotFoundError when there is neither.
+    """
+    start = start.absolute()
+    for folder in (start, *start.parents):
+        if (folder / FOLDER).is_dir() or (folder / ".git").exists():
+            return folder
+    raise NotFoundError(
+        f"{start} is not inside a project: no folder above it has {FOLDER}/ or .git",
+        remedy=f"change into your project, or make {FOLDER}/workflows/ in it",
+    )
+
+
+def source_files(root: Path) -> Mapping[str, str]:
+    """Return the text of the files under ``.plue``, by path from *root* with slashes.
+
+    Raises RejectedError when one cannot be read or all are too much.
+    """
+    found: dict[str, str] = {}
+    total = 0
+    for path in _source_paths(root / FOLDER):
+        name = path.relative_to(root).as_posix()
+        text = _text_of(path, name)
+        if text is None:
+            continue
+        found[name] = text
+        total += len(text)
+        if len(found) > _FILES or total > _TOTAL_BYTES:
+            raise RejectedError(
+                f"{FOLDER}/ has more than {_FILES} files or {_TOTAL_BYTES >> 20} MiB of text",
+                remedy=f"keep data and build products out of {FOLDER}/",
+            )
+    return found
+
+
+def names_in(root: Path) -> Sequence[bytes]:
+    """Return the paths below *root* that belong to the tree, sorted, as bytes without `./`.
+
+    With git: what it tracks, and what it neither tracks nor ignores. Without: everything but
+    folders that tools make again. Raises UnavailableError when git fails.
+    """
+    inside_git = any((folder / ".git").exists() for folder in (root, *root.parents))
+    names = _git_names(root) if inside_git else None
+    return sorted(set(_walked_names(root) if names is None else names))
+
+
+class Tree:
+    """The working tree at ``root`` as the engine's Repository."""
+
+    def __init__(self, root: Path, *, blobs: Blobs) -> None:
+        """Offer *root*; copies of it go into *blobs*."""
+        self.root = root
+        self._blobs = blobs
+
+    async def files(self) -> Mapping[str, str]:
+        """Return the text of the files under ``.plue`` (see ``source_files``)."""
+        return await asyncio.to_thread(source_files, self.root)
+
+    async def snapshot(self) -> Workspace:
+        """Store a copy of the tree as it is now; an unchanged tree gives the same blob.
+
+        Raises RejectedError when a file cannot be read, UnavailableError when the disk is full.
+        """
+        names = await asyncio.to_thread(names_in, self.root)
+        chunks = _from_thread(tar_of(os.fsencode(self.root), names))
+        blob, _ = await self._blobs.put(chunks)
+        return Workspace(kind="blob", blob=blob)
+
+
+async def _from_thread(chunks: Iterator[bytes]) -> AsyncIterator[bytes]:
+    # Reading the disk blocks: each chunk is made in a thread, one after another.
+    while chunk := await asyncio.to_thread(next, chunks, b""):
+        yield chunk
+
+
+def _source_paths(folder: Path) -> list[Path]:
+    found = []
+    for place, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if name not in _LEFT_OUT)
+        found += [Path(place, name) for name in sorted(names) if not name.startswith(".")]
+    return found
+
+
+def _text_of(path: Path, name: str) -> str | None:
+    """Return the file's text; None for what is not text and no workflow: tools may bring that."""
+    try:
+        if not path.is_file():
+            return None
+        if path.stat().st_size > _FILE_BYTES:
+            if path.suffix != ".py":
+                return None
+            raise RejectedError(f"{name} is larger than {_FILE_BYTES >> 20} MiB")
+        return path.read_bytes().decode()
+    except UnicodeDecodeError as error:
+        if path.suffix != ".py":
+            return None
+        raise RejectedError(
+            f"{name} is not UTF-8: byte {error.start} is 0x{error.object[error.start]:02x}",
+            remedy="save the file as UTF-8",
+        ) from error
+    except OSError as error:
+        raise RejectedError(
+            f"{name} cannot be read: {error.strerror}", remedy="make it readable"
+        ) from error
+
+
+def _git_names(root: Path) -> list[bytes] | None:
+    """Return what git lists; None where there is no git program."""
+    # Variables of an outer git (a hook's GIT_DIR, GIT_INDEX_FILE) would show another tree.
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("GIT_")}
+    # The tree's owner may be another (containers): its workflows are about to run anyway. A file
+    # system monitor is a program that the repository names; listing files needs none.
+    words = ["git", "-c", "safe.directory=*", "-c", "core.fsmonitor=false", "-C", str(root)]
+    words += ["ls-files", "--cached", "--others", "--exclude-standard", "-z"]
+    try:
+        listed = subprocess.run(words, capture_output=True, check=False, env=environment)
+    except FileNotFoundError:
+        return None
+    if listed.returncode != 0:
+        said = listed.stderr.decode(errors="replace").strip()
+        raise UnavailableError(
+            f"git cannot list the files of {root}: {said}",
+            remedy="see that `git status` works there",
+        )
+    return [name for name in listed.stdout.split(b"\0") if name]
+
+
+def _walked_names(root: Path) -> list[bytes]:
+    top = os.fsencode(root)
+    found = []
+    for place, folders, names in os.walk(top):
+        folders[:] = [name for name in folders if os.fsdecode(name) not in _LEFT_OUT]
+        links = [name for name in folders if os.path.islink(os.path.join(place, name))]  # noqa: PTH114, PTH118 - pathlib knows no bytes
+        empty = [b"."] if not names and not folders and place != top else []
+        found += [
+            os.path.normpath(os.path.relpath(os.path.join(place, name), top))  # noqa: PTH118 - as above
+            for name in [*names, *links, *empty]
+        ]
+    return found
