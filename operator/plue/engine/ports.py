@@ -13,7 +13,7 @@ from plue.domain.run import RunnerId
 from plue.wire.events import Reason
 from plue.wire.frames import Workspace
 
-__all__ = ["Host", "NewRunner", "Repository", "SeenRunner"]
+__all__ = ["Host", "NewRunner", "Repository", "SeenRunner", "Sessions"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +66,19 @@ class Host(Protocol):
 
         Returns when the ending has been set in motion; ``observe`` tells when it is complete.
         """
+
+
+class Sessions(Protocol):
+    """The runners' sessions of this process, as the engine wakes them. Nothing here waits."""
+
+    name: str
+    """This gateway's name, as the runners' rows carry it."""
+
+    def attend(self) -> None:
+        """Look into the store for what the runners here must be told: claims, cancels, ends."""
+
+    def assign(self, runners: Sequence[RunnerId]) -> None:
+        """Push the open assignments of these runners, without looking for others."""
 
 
 class Repository(Protocol):

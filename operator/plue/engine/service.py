@@ -1,22 +1,182 @@
-"""The engine's face for the API and the operator: submit, cancel, rerun, describe, read."""
+"""The engine's face for API, gateway and operator: submit, cancel, rerun, describe, read.
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+It also owns the passes. Any number of engines may run on one database: what they do is made safe
+by transactions, not by there being one of them.
+"""
 
-from plue.authoring.results import Description, Planned
+import asyncio
+import uuid
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import asdict
+from datetime import timedelta
+from functools import partial
+
+import structlog
+from pydantic_core import to_json
+
+from plue.authoring.evaluator import Evaluator
+from plue.authoring.results import Description, Planned, WorkflowInfo
 from plue.domain.run import RunDetails, RunFilter, RunId, RunPageOf, StoredEvent, Submission
+from plue.engine.claiming import claim_pass, unaccepted_pass
+from plue.engine.context import EngineContext
+from plue.engine.ending import deadline_pass, lost_pass, request_cancel
+from plue.engine.feed import Feed
+from plue.engine.loop import Loop
+from plue.engine.pooling import host_pass, pool_pass
+from plue.engine.ports import Host, Repository, Sessions
+from plue.engine.retention import retention_pass
+from plue.engine.settings import EngineSettings
+from plue.errors import NotFoundError, RejectedError
+from plue.metrics import Metrics
+from plue.store.blobs import Blobs
+from plue.store.database import Database
+from plue.store.events import EventStore
+from plue.store.lifecycle import LifecycleStore
+from plue.store.queue import QueueStore
+from plue.store.runners import RunnerStore
+from plue.store.runs import NewRun, RunStore
+from plue.wire.events import Reason, RunState
+from plue.wire.plan import Plan
 
 __all__ = ["Engine"]
+
+_log = structlog.get_logger(__name__)
+
+PLANS_KEPT = 256
+"""Plans of the same source, inputs and event that are not evaluated again."""
 
 
 class Engine:
     """One engine of perhaps many on the same database; all are harmless to one another."""
+
+    def __init__(
+        self,
+        *,
+        database: Database,
+        evaluator: Evaluator,
+        blobs: Blobs,
+        repository: Repository | None = None,
+        hosts: Sequence[Host] = (),
+        settings: EngineSettings | None = None,
+    ) -> None:
+        """Put the engine together; ``start`` begins its passes."""
+        settings = settings or EngineSettings()
+        metrics = Metrics()
+        events = EventStore(database)
+        self.context = EngineContext(
+            database=database,
+            settings=settings,
+            metrics=metrics,
+            runs=RunStore(database),
+            queue=QueueStore(database),
+            events=events,
+            lifecycle=LifecycleStore(database),
+            runners=RunnerStore(database),
+            feed=Feed(events, metrics),
+            lease_counts=self._lease_counts,
+        )
+        self.blobs = blobs
+        self._evaluator = evaluator
+        self._repository = repository
+        self._hosts = hosts
+        self._plans: OrderedDict[bytes, Planned] = OrderedDict()
+        self._definitions: set[tuple[str, str]] = set()
+        self._started_at = 0.0
+        self._loops = self._make_loops()
+
+    # ── life ─────────────────────────────────────────────────────────────────────────────────────
+
+    async def start(self) -> None:
+        """Record the pools, make the log's partitions and begin the passes."""
+        self._started_at = asyncio.get_running_loop().time()
+        context = self.context
+        await context.lifecycle.ensure_partitions()
+        for pool in context.settings.pools:
+            await context.runners.record_pool(
+                pool.name, host=pool.host, warm=pool.warm, maximum=pool.maximum
+            )
+        context.wake_claims = self._loops["claim"].wake
+        context.wake_lost = self._loops["lost"].wake
+        context.wake_pools = self._wake_pools
+        for host in self._hosts:
+            host.on_change = self._loops[f"host-{host.kind}"].wake
+        context.database.listen(self._heard, lost=self._wake_all)
+        for loop in self._loops.values():
+            loop.start()
+
+    async def close(self) -> None:
+        """End the passes; runs and runners stay as they are."""
+        for loop in self._loops.values():
+            await loop.close()
+
+    def attach(self, sessions: Sessions) -> None:
+        """Have *sessions* be told of claims, cancels and ends."""
+        self.context.sessions = sessions
+
+    def _make_loops(self) -> dict[str, Loop]:
+        context, poll = self.context, self.context.settings.poll.total_seconds()
+
+        def loop(name: str, run: Callable[..., Awaitable[None]], every: float, *more: Host) -> Loop:
+            return Loop(name, partial(run, context, *more), every=every, metrics=context.metrics)
+
+        loops = {
+            "claim": loop("claim", claim_pass, poll),
+            "unaccepted": loop("unaccepted", unaccepted_pass, 0.5),
+            "deadline": loop("deadline", deadline_pass, 0.5),
+            "lost": loop("lost", lost_pass, poll),
+            "retention": loop("retention", retention_pass, 3600.0),
+        }
+        for host in self._hosts:
+            loops[f"host-{host.kind}"] = loop("host", host_pass, poll, host)
+            loops[f"pool-{host.kind}"] = loop("pool", pool_pass, poll, host)
+        return loops
+
+    def _wake_pools(self) -> None:
+        for host in self._hosts:
+            self._loops[f"pool-{host.kind}"].wake()
+
+    def _wake_all(self) -> None:
+        for loop in self._loops.values():
+            loop.wake()
+        self.context.feed.wake_all()
+        if self.context.sessions is not None:
+            self.context.sessions.attend()
+
+    def _heard(self, topics: dict[str, int]) -> None:
+        for topic, number in topics.items():
+            kind, _, name = topic.partition(":")
+            if kind == "run":
+                self.context.feed.wake(RunId(name), number)
+            elif kind == "queue":
+                self._loops["claim"].wake()
+            elif (sessions := self.context.sessions) is not None and (
+                kind == "gateways" or (kind == "gateway" and name == sessions.name)
+            ):
+                sessions.attend()
+
+    def _lease_counts(self) -> bool:
+        """Return whether silence means something: this engine and the store were there long enough.
+
+        While the store is away nobody can renew; after it comes back no lease expires for as
+        long as a lease lasts.
+        """
+        now = asyncio.get_running_loop().time()
+        away = max(self._started_at, self.context.database.last_failure or 0.0)
+        return now - away > self.context.settings.lease.total_seconds()
+
+    # ── submit ───────────────────────────────────────────────────────────────────────────────────
 
     async def describe(self, files: Mapping[str, str] | None = None) -> Description:
         """Return what *files* declare, or what the server's own tree declares now.
 
         Raises NotFoundError without files and without a tree.
         """
-        raise NotImplementedError
+        if files is None:
+            if self._repository is None:
+                raise NotFoundError("this server has no working tree of its own")
+            files = await self._repository.files()
+        return await self._evaluator.describe(files)
 
     async def submit(self, submission: Submission) -> RunId:
         """Pin the revision, evaluate stage 1, record and queue the run; safe to repeat by id.
@@ -25,38 +185,125 @@ class Engine:
         the workflow or an input is wrong), NotFoundError for an unknown workflow,
         UnavailableError when the store or the evaluator is away.
         """
-        raise NotImplementedError
+        context = self.context
+        if submission.idempotency_key is not None:
+            earlier = await context.runs.by_key(submission.idempotency_key)
+            if earlier is not None:
+                return earlier
+        planned = await self.plan(submission)
+        plan, info = _complete(planned)
+        await self._record_definition(info, submission)
+        run = submission.id or RunId(str(uuid.uuid4()))
+        if not await context.runs.insert(self._new_run(run, submission, planned, plan, info)):
+            # Somebody else was first with the same id or key; theirs is the run.
+            key = submission.idempotency_key
+            return (await context.runs.by_key(key) if key else None) or run
+        context.metrics.runs_submitted.labels(submission.trigger).inc()
+        context.wake_claims()
+        context.wake_pools()
+        context.database.tell("queue")
+        return run
 
     async def plan(self, submission: Submission) -> Planned:
         """Evaluate as ``submit`` would, and record nothing."""
-        raise NotImplementedError
+        key = to_json(
+            [
+                submission.workflow,
+                dict(submission.files),
+                dict(submission.inputs),
+                submission.text_inputs,
+                dict(submission.event),
+            ]
+        )
+        planned = self._plans.get(key)
+        if planned is None:
+            with self.context.metrics.evaluation_seconds.time():
+                planned = await self._evaluator.plan(
+                    submission.files,
+                    submission.workflow,
+                    inputs=submission.inputs,
+                    event=submission.event,
+                    text_inputs=submission.text_inputs,
+                )
+            # The sandbox has no clock and no randomness: the same question has the same answer.
+            self._plans[key] = planned
+            while len(self._plans) > PLANS_KEPT:
+                self._plans.popitem(last=False)
+        return planned
 
-    async def cancel(self, run: RunId, *, reason: str | None = None, now: bool = False) -> None:
-        """Ask for the run's end; a run that has ended already stays as it is."""
-        raise NotImplementedError
+    async def _record_definition(self, info: WorkflowInfo, submission: Submission) -> None:
+        known = (info.revision, info.name)
+        if known not in self._definitions:
+            files = {info.file: submission.files[info.file]}
+            await self.context.runs.record_definition(info.revision, info.name, files)
+            self._definitions.add(known)
+
+    def _new_run(
+        self, run: RunId, submission: Submission, planned: Planned, plan: Plan, info: WorkflowInfo
+    ) -> NewRun:
+        settings = self.context.settings
+        return NewRun(
+            id=run,
+            workflow=info.name,
+            revision=info.revision,
+            plan=plan,
+            inputs=planned.inputs,
+            event=submission.event,
+            trigger=submission.trigger,
+            workspace=submission.workspace,
+            env=info.env,
+            pool=info.pool,
+            priority=submission.priority,
+            run_timeout=submission.timeout or _time(info.timeout_seconds) or settings.run_timeout,
+            queue_timeout=submission.queue_timeout
+            or _time(info.queue_timeout_seconds)
+            or settings.queue_timeout,
+            cleanup_timeout=_time(info.cleanup_seconds) or settings.cleanup_timeout,
+            attempts=info.attempts,
+            rerun_of=submission.rerun_of,
+            idempotency_key=submission.idempotency_key,
+        )
 
     async def rerun(self, run: RunId) -> RunId:
         """Make a new run of the same revision, inputs and workspace."""
-        raise NotImplementedError
+        return await self.submit(await self.context.runs.submission_of(run))
+
+    async def cancel(self, run: RunId, *, reason: str | None = None, now: bool = False) -> None:
+        """Ask for the run's end; a run that has ended already stays as it is."""
+        await request_cancel(
+            self.context,
+            run,
+            state=RunState.CANCELLED,
+            reason=Reason.CANCELLED,
+            message=reason,
+            now=now,
+        )
+
+    # ── read ─────────────────────────────────────────────────────────────────────────────────────
 
     async def find(self, reference: str) -> RunId:
         """Return the id of a run given by id, name (``ci-42``), number or ``latest``."""
-        raise NotImplementedError
+        return await self.context.runs.find(reference)
 
     async def details(self, run: RunId) -> RunDetails:
         """Return the run and its steps. Raises NotFoundError."""
-        raise NotImplementedError
+        return await self.context.runs.details(run)
 
     async def runs(self, which: RunFilter) -> RunPageOf:
         """Return one page of runs, newest first."""
-        raise NotImplementedError
+        return await self.context.runs.page(which)
+
+    async def active(self) -> Sequence[tuple[RunId, str, RunState]]:
+        """Return (id, name, state) of the runs that have not ended."""
+        return await self.context.lifecycle.active()
 
     async def events(self, run: RunId, *, after: int, limit: int) -> Sequence[StoredEvent]:
         """Return stored events with numbers above *after*, at most *limit*, in order.
 
         Raises GoneError when that part of the log was dropped by retention.
         """
-        raise NotImplementedError
+        place = await self.context.events.place(run)
+        return await self.context.events.read(run, place.day, after=after, limit=limit)
 
     def follow(self, run: RunId, *, after: int) -> AsyncIterator[Sequence[StoredEvent]]:
         """Yield batches of events above *after* as they come; ends after ``run_completed``.
@@ -64,4 +311,49 @@ class Engine:
         An empty batch is yielded every 15 s without events, so that the caller can send a
         heartbeat. A slow caller holds up nobody: batches are read when it asks for the next one.
         """
-        raise NotImplementedError
+        return self.context.feed.follow(run, after)
+
+    # ── health ───────────────────────────────────────────────────────────────────────────────────
+
+    async def ping(self) -> None:
+        """Ask the store something. Raises UnavailableError."""
+        await self.context.queue.depths()
+
+    async def metrics(self) -> tuple[bytes, str]:
+        """Return the metrics of this process, and of the database where they are asked for."""
+        metrics = self.context.metrics
+        metrics.runs_queued.clear()
+        metrics.runners.clear()
+        for pool, depth in (await self.context.queue.depths()).items():
+            metrics.runs_queued.labels(pool).set(depth)
+        for (pool, state), count in (await self.context.runners.counts()).items():
+            metrics.runners.labels(pool, state).set(count)
+        return metrics.render()
+
+
+def _time(seconds: float | None) -> timedelta | None:
+    return None if seconds is None else timedelta(seconds=seconds)
+
+
+def _complete(planned: Planned) -> tuple[Plan, WorkflowInfo]:
+    """Return the plan when it can be run. Raises RejectedError, NotFoundError otherwise."""
+    if planned.plan is None or planned.info is None:
+        errors = [d for d in planned.diagnostics if d.severity == "error"]
+        first = errors[0] if errors else None
+        kind = NotFoundError if first is not None and first.code == "PLU404" else RejectedError
+        raise kind(
+            first.message if first else "the workflow could not be planned",
+            field=first.field if first else None,
+            remedy=first.remedy if first else None,
+            details={"diagnostics": [asdict(d) for d in planned.diagnostics]},
+        )
+    if planned.plan.end is None:
+        awaited = ", ".join(f"{r.ref}.{r.field}" for r in planned.plan.awaits)
+        raise RejectedError(
+            f"{planned.info.name} asks for a value while it is planned ({awaited}); this version"
+            " plans a run once, before its first step",
+            remedy="use the value inside a command, an env= or a when=, or move the decision"
+            " into a step's script",
+            details={"diagnostics": [asdict(d) for d in planned.diagnostics]},
+        )
+    return planned.plan, planned.info

@@ -1,0 +1,76 @@
+"""What a batch of a runner's events means for the rows of its steps."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from pydantic import JsonValue
+
+from plue.wire.events import EventType, RunnerEvent, StepState
+
+__all__ = ["StepChange", "step_changes"]
+
+
+@dataclass(frozen=True, slots=True)
+class StepChange:
+    """The last that a batch says of one step. ``outputs`` is None unless the step ended."""
+
+    name: str
+    state: StepState
+    tries: int = 0
+    started: bool = False
+    ended: bool = False
+    reason: str | None = None
+    message: str | None = None
+    exit_code: int | None = None
+    duration_ms: int | None = None
+    outputs: dict[str, JsonValue] | None = None
+
+
+def step_changes(events: Iterable[RunnerEvent]) -> list[StepChange]:
+    """Fold *events* into one change a step: a row is written once, however much happened."""
+    changes: dict[str, StepChange] = {}
+    for event in events:
+        if event.step is None:
+            continue
+        if event.type is EventType.STEP_STARTED:
+            changes[event.step] = StepChange(
+                event.step, StepState.RUNNING, tries=_whole(event.body.get("try")), started=True
+            )
+        elif event.type is EventType.STEP_COMPLETED:
+            before = changes.get(event.step)
+            changes[event.step] = _completed(event, started=before is not None and before.started)
+    return list(changes.values())
+
+
+def _completed(event: RunnerEvent, *, started: bool) -> StepChange:
+    body = event.body
+    outputs = body.get("outputs")
+    exit_code = body.get("exit_code")
+    change = StepChange(
+        name=event.step or "",
+        state=_end_state(body.get("state")),
+        tries=_whole(body.get("tries")),
+        started=started,
+        ended=True,
+        reason=_text(body.get("reason")),
+        message=_text(body.get("message")),
+        duration_ms=_whole(body.get("duration_ms")),
+        outputs=outputs if isinstance(outputs, dict) else {},
+    )
+    return change if exit_code is None else replace(change, exit_code=_whole(exit_code))
+
+
+def _end_state(value: JsonValue | None) -> StepState:
+    """Return the end that a runner named; a state that is none counts as a failure."""
+    ends = {state.value: state for state in StepState if state.is_end}
+    return ends.get(value, StepState.FAILED) if isinstance(value, str) else StepState.FAILED
+
+
+def _whole(value: JsonValue | None) -> int:
+    # A runner is not trusted to send what fits a column.
+    number = value if isinstance(value, int) else 0
+    return max(-(2**31), min(number, 2**31 - 1))
+
+
+def _text(value: JsonValue | None) -> str | None:
+    return value.replace("\0", "\N{REPLACEMENT CHARACTER}") if isinstance(value, str) else None

@@ -1,0 +1,91 @@
+"""What every pass works with: the stores, the settings, and the ways to wake the others."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import structlog
+
+from plue.domain.run import RunId, StoredEvent
+from plue.engine.feed import Feed
+from plue.engine.ports import Sessions
+from plue.engine.settings import EngineSettings
+from plue.metrics import Metrics
+from plue.store.database import Database
+from plue.store.events import EndedRun, EventStore, RunEnd
+from plue.store.lifecycle import LifecycleStore
+from plue.store.queue import QueueStore
+from plue.store.runners import RunnerStore
+from plue.store.runs import RunStore
+
+__all__ = ["EngineContext"]
+
+
+def _nobody() -> None:
+    """Wake nobody: nothing is started yet."""
+
+
+@dataclass(slots=True, kw_only=True)
+class EngineContext:
+    """The engine's parts, put together once; passes take it as their only argument."""
+
+    database: Database
+    settings: EngineSettings
+    metrics: Metrics
+    runs: RunStore
+    queue: QueueStore
+    events: EventStore
+    lifecycle: LifecycleStore
+    runners: RunnerStore
+    feed: Feed
+    lease_counts: Callable[[], bool]
+    sessions: Sessions | None = None
+    wake_claims: Callable[[], None] = _nobody
+    wake_pools: Callable[[], None] = _nobody
+    wake_lost: Callable[[], None] = _nobody
+    log: structlog.stdlib.BoundLogger = field(
+        default_factory=lambda: structlog.get_logger("plue.engine")
+    )
+
+    def publish(self, events: Sequence[StoredEvent]) -> None:
+        """Hand stored events to the followers here, and say to other processes that they are."""
+        self.feed.publish(events)
+        for event in events:
+            self.metrics.events_stored.labels(event.type.value).inc()
+            self.database.tell(f"run:{event.run}", event.n)
+
+    def news_of(self, run: RunId) -> None:
+        """Have followers everywhere look into the store for *run*."""
+        self.feed.wake(run, 2**62)
+        self.database.tell(f"run:{run}", 2**62)
+
+    def wake_queue(self) -> None:
+        """Have a claim pass run, here; other processes look by themselves, slowly."""
+        self.wake_claims()
+
+    def attend_everywhere(self) -> None:
+        """Have every gateway look what its runners must be told."""
+        if self.sessions is not None:
+            self.sessions.attend()
+        self.database.tell("gateways")
+
+    async def end(self, ends: Sequence[RunEnd]) -> list[EndedRun]:
+        """End runs conditionally, and tell everybody whom it concerns."""
+        if not ends:
+            return []
+        ended = await self.events.end(ends)
+        self.ended(ended)
+        if any(run.runner is not None for run in ended):
+            self.attend_everywhere()
+        return ended
+
+    def ended(self, runs: Sequence[EndedRun]) -> None:
+        """Publish and count runs that were ended just now."""
+        self.publish([run.event for run in runs])
+        for run in runs:
+            self.metrics.runs_ended.labels(run.state.value, run.reason.value).inc()
+            if run.duration_ms is not None:
+                self.metrics.run_seconds.labels(run.pool, run.state.value).observe(
+                    run.duration_ms / 1000
+                )
+        if runs:
+            self.wake_pools()

@@ -1,0 +1,92 @@
+"""The passes that end runs: deadlines, cancels that nobody answered, runners that are lost."""
+
+from datetime import timedelta
+
+from plue.domain.lost import EndRun, NextAttempt, SameAttempt, verdict_on_lost
+from plue.domain.run import RunId
+from plue.engine.context import EngineContext
+from plue.store.events import RunEnd
+from plue.store.lifecycle import OverdueRun
+from plue.wire.events import Reason, RunState
+
+__all__ = ["deadline_pass", "lost_pass", "request_cancel"]
+
+
+async def deadline_pass(context: EngineContext) -> None:
+    """End what is past a deadline; ask runners to end what runs too long."""
+    overdue = await context.lifecycle.overdue()
+    for run in overdue:
+        if run.run_overdue and run.cancel is None:
+            await request_cancel(
+                context,
+                run.run,
+                state=RunState.TIMED_OUT,
+                reason=Reason.RUN_TIMEOUT,
+                message="the run took longer than its timeout",
+            )
+    await context.end([end for run in overdue if (end := _forced_end(run))])
+
+
+def _forced_end(run: OverdueRun) -> RunEnd | None:
+    if run.cancel is not None and (run.cancel_overdue or run.state is not RunState.RUNNING):
+        state, reason, message = run.cancel
+        return RunEnd(run.run, run.attempt, state, reason, message)
+    if run.queue_overdue:
+        return RunEnd(
+            run.run,
+            run.attempt,
+            RunState.TIMED_OUT,
+            Reason.QUEUE_TIMEOUT,
+            "no runner took the run within its queue timeout",
+        )
+    return None
+
+
+async def request_cancel(
+    context: EngineContext,
+    run: RunId,
+    *,
+    state: RunState,
+    reason: Reason,
+    message: str | None,
+    now: bool = False,
+) -> None:
+    """Ask for a run's end; what has no runner at work yet ends at once."""
+    standing = await context.lifecycle.request_cancel(
+        run,
+        state=state,
+        reason=reason,
+        message=message,
+        now=now,
+        grace=context.settings.grace,
+        margin=context.settings.cancel_margin if not now else timedelta(seconds=5),
+    )
+    if standing is RunState.RUNNING:
+        context.attend_everywhere()
+    elif standing is not None:
+        attempt = (await context.runs.get(run)).attempt
+        await context.end([RunEnd(run, attempt, state, reason, message)])
+
+
+async def lost_pass(context: EngineContext) -> None:
+    """Decide what becomes of runs whose runner surely executes nothing any more."""
+    lost = await context.lifecycle.lost(
+        lease_counts=context.lease_counts(), margin=context.settings.lease_margin
+    )
+    for key, run in lost:
+        match verdict_on_lost(run):
+            case SameAttempt():
+                await context.lifecycle.requeue(key, Reason.RUNNER_DID_NOT_ACCEPT)
+            case NextAttempt(reason):
+                if await context.lifecycle.next_attempt(key, reason):
+                    context.metrics.attempts_lost.labels(reason.value).inc()
+            case EndRun(state, reason, message):
+                if await context.end([RunEnd(key.run, key.attempt, state, reason, message)]):
+                    context.metrics.attempts_lost.labels(reason.value).inc()
+        context.log.warning("runner_lost", run=key.run, attempt=key.attempt, runner=key.runner)
+    if lost:
+        for key, _ in lost:
+            context.news_of(key.run)
+        context.attend_everywhere()
+        context.wake_queue()
+        context.wake_pools()

@@ -1,0 +1,16 @@
+"""The retention pass: partitions are made ahead of their day and dropped after their time."""
+
+from plue.engine.context import EngineContext
+
+__all__ = ["retention_pass"]
+
+
+async def retention_pass(context: EngineContext) -> None:
+    """Make the log's next partitions; drop old ones, old runs and the rows of gone runners."""
+    await context.lifecycle.ensure_partitions()
+    dropped = await context.lifecycle.drop_logs(days=context.settings.log_days)
+    if dropped:
+        context.log.info("log_partitions_dropped", names=dropped)
+    while await context.lifecycle.delete_runs(days=context.settings.run_days):
+        pass
+    await context.lifecycle.delete_gone_runners()

@@ -1,0 +1,259 @@
+"""The gateway: the aiohttp application that runners connect to, and its table of sessions."""
+
+import asyncio
+import contextlib
+import secrets
+from collections.abc import Iterable, Sequence
+
+import structlog
+from aiohttp import WSMsgType, web
+from pydantic import ValidationError
+
+from plue.domain.run import RunnerId
+from plue.engine.loop import Loop
+from plue.engine.service import Engine
+from plue.errors import NotFoundError, RejectedError, UnavailableError
+from plue.gateway.assignments import assignment_of
+from plue.gateway.recorder import Recorder
+from plue.gateway.session import (
+    CLOSE_BAD_FRAME,
+    CLOSE_REVOKED,
+    CLOSE_TRY_AGAIN,
+    CLOSE_UNKNOWN,
+    Session,
+)
+from plue.store.lifecycle import PendingCancel
+from plue.store.queue import OpenAssignment
+from plue.store.runners import HelloAnswer
+from plue.wire import frames
+from plue.wire.events import RunState
+
+__all__ = ["Gateway"]
+
+_log = structlog.get_logger(__name__)
+
+HELLO_SECONDS = 10.0
+RENEW_EVERY = 1.0
+
+
+class Gateway:
+    """Holds the runners' sessions of this process; implements ``engine.ports.Sessions``."""
+
+    def __init__(self, *, engine: Engine) -> None:
+        """Serve the runners of *engine*. Needs a running event loop."""
+        self.name = f"gateway-{secrets.token_hex(6)}"
+        self._engine = engine
+        self._context = engine.context
+        self._sessions: dict[RunnerId, Session] = {}
+        self._recorder = Recorder(engine.context)
+        metrics = engine.context.metrics
+        poll = engine.context.settings.poll.total_seconds()
+        self._attend = Loop("attend", self._attend_pass, every=poll, metrics=metrics)
+        self._renew = Loop("renew", self._renew_pass, every=RENEW_EVERY, metrics=metrics)
+        self._assigning: set[asyncio.Task[None]] = set()
+        self.app = web.Application()
+        self.app.router.add_get("/runner/v1/session", self._session)
+        self.app.router.add_get("/runner/v1/blobs/{blob}", self._blob)
+        engine.attach(self)
+        self._attend.start()
+        self._renew.start()
+
+    async def close(self) -> None:
+        """Close all sessions; the runners connect again to whoever comes next."""
+        await self._attend.close()
+        await self._renew.close()
+        await asyncio.gather(*(s.close() for s in list(self._sessions.values())))
+        await self._recorder.close()
+        for task in list(self._assigning):
+            task.cancel()
+        await asyncio.gather(*self._assigning, return_exceptions=True)
+
+    # ── engine.ports.Sessions ────────────────────────────────────────────────────────────────────
+
+    def attend(self) -> None:
+        """Look into the store for what the runners here must be told."""
+        self._attend.wake()
+
+    def assign(self, runners: Sequence[RunnerId]) -> None:
+        """Push the open assignments of these runners at once."""
+        task = asyncio.create_task(self._assign(runners))
+        self._assigning.add(task)
+        task.add_done_callback(self._assigning.discard)
+
+    async def _assign(self, runners: Sequence[RunnerId]) -> None:
+        # When the store is away, the attend pass finds the claims later.
+        with contextlib.suppress(UnavailableError):
+            for found in await self._context.queue.assignments(runners):
+                await self._tell(found)
+
+    async def _tell(self, found: OpenAssignment) -> None:
+        session = self._sessions.get(found.key.runner)
+        if session is not None:
+            await session.assign(
+                assignment_of(found, self._context.settings),
+                started=found.started,
+                acked=found.acked,
+            )
+
+    async def _attend_pass(self) -> None:
+        if not self._sessions:
+            return
+        context, runners = self._context, list(self._sessions)
+        await self._assign(await context.queue.open_claims(self.name))
+        for cancel in await context.lifecycle.cancels_of(runners):
+            await self._cancel(cancel)
+        for runner in await context.runners.retired_at(self.name):
+            if session := self._sessions.get(runner):
+                await session.dismiss()
+
+    async def _cancel(self, cancel: PendingCancel) -> None:
+        session = self._sessions.get(cancel.key.runner)
+        if session is None:
+            return
+        await session.cancel(
+            frames.Cancel(
+                run=cancel.key.run,
+                attempt=cancel.key.attempt,
+                state="timed_out" if cancel.state is RunState.TIMED_OUT else "cancelled",
+                reason=cancel.reason,
+                message=cancel.message,
+                now=cancel.now,
+            )
+        )
+
+    async def _renew_pass(self) -> None:
+        asking = {r: s for r, s in self._sessions.items() if s.renew_requested}
+        if not asking:
+            return
+        sent = {runner: max(session.renew_requested) for runner, session in asking.items()}
+        for session in asking.values():
+            session.renew_requested.clear()
+        renewed = await self._context.runners.renew(
+            list(asking), gateway=self.name, lease=self._context.settings.lease
+        )
+        for runner in renewed:
+            await asking[runner].send(frames.Renewed(sent=sent[runner]))
+
+    # ── a runner connects ────────────────────────────────────────────────────────────────────────
+
+    async def _session(self, request: web.Request) -> web.WebSocketResponse:
+        socket = web.WebSocketResponse(
+            heartbeat=20.0, max_msg_size=frames.MAX_FRAME_BYTES, compress=False
+        )
+        await socket.prepare(request)
+        hello = await _hello(socket)
+        if hello is None:
+            await socket.close(code=CLOSE_BAD_FRAME, message=b"say hello first")
+            return socket
+        try:
+            await self._serve(socket, hello)
+        except UnavailableError:
+            # No verdict: the runner keeps what it has and tries again.
+            await socket.close(code=CLOSE_TRY_AGAIN, message=b"the store is away")
+        return socket
+
+    async def _serve(self, socket: web.WebSocketResponse, hello: frames.Hello) -> None:
+        answer = await self._answer(hello)
+        if answer is None:
+            await socket.close(code=CLOSE_UNKNOWN, message=b"unknown runner or wrong token")
+            return
+        session = Session(RunnerId(hello.runner), answer.epoch, socket, self._recorder)
+        older = self._sessions.get(session.runner)
+        self._sessions[session.runner] = session
+        self._context.metrics.sessions.set(len(self._sessions))
+        if older is not None:
+            await older.close(CLOSE_REVOKED, b"a newer session of this runner stands")
+        try:
+            if await self._welcome(session, hello, answer):
+                await session.serve()
+        finally:
+            await self._closed(session)
+
+    async def _answer(self, hello: frames.Hello) -> HelloAnswer | None:
+        if hello.protocol != frames.PROTOCOL or "\0" in hello.runner:
+            return None
+        return await self._context.runners.hello(
+            RunnerId(hello.runner),
+            hello.token,
+            gateway=self.name,
+            lease=self._context.settings.lease,
+        )
+
+    async def _welcome(self, session: Session, hello: frames.Hello, answer: HelloAnswer) -> bool:
+        """Say how things stand; False when the runner is to go."""
+        found = (
+            await self._context.queue.assignments([session.runner])
+            if answer.state == "claimed"
+            else []
+        )
+        held, current = hello.holding, found[0] if found else None
+        if held is not None and (
+            current is None or (held.run, held.attempt) != (current.key.run, current.key.attempt)
+        ):
+            await session.send(frames.Fenced(run=held.run, attempt=held.attempt))
+            return False
+        if answer.state == "retired" or (held is None and current is not None and current.started):
+            # A started attempt that its runner does not know: this is another process.
+            await session.send(frames.Retire(message="not needed any more"))
+            return False
+        lease = self._context.settings.lease.total_seconds()
+        await session.send(
+            frames.Welcome(epoch=session.epoch, lease_seconds=lease, holding=_holding(current))
+        )
+        if current is not None:
+            await self._tell(current)
+            self._attend.wake()
+        else:
+            self._context.wake_claims()
+        return True
+
+    async def _closed(self, session: Session) -> None:
+        if self._sessions.get(session.runner) is session:
+            del self._sessions[session.runner]
+            self._context.metrics.sessions.set(len(self._sessions))
+        # Away: the row keeps this gateway's name, and a claim by it comes back after 2 s.
+        with contextlib.suppress(UnavailableError):
+            await self._context.runners.session_closed(
+                session.runner, gateway=self.name, epoch=session.epoch
+            )
+
+    # ── archives ─────────────────────────────────────────────────────────────────────────────────
+
+    async def _blob(self, request: web.Request) -> web.StreamResponse:
+        runner = request.headers.get("X-Plue-Runner", "")
+        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+        blob = request.match_info["blob"]
+        if scheme.lower() != "bearer" or not _all_clean((runner, token, blob)):
+            raise web.HTTPUnauthorized
+        if not await self._context.runners.may_read_blob(RunnerId(runner), token, blob):
+            raise web.HTTPForbidden
+        try:
+            return web.FileResponse(self._engine.blobs.path(blob))
+        except (NotFoundError, RejectedError) as error:
+            raise web.HTTPNotFound from error
+
+
+def _all_clean(values: Iterable[str]) -> bool:
+    return all(value and "\0" not in value for value in values)
+
+
+async def _hello(socket: web.WebSocketResponse) -> frames.Hello | None:
+    try:
+        message = await socket.receive(timeout=HELLO_SECONDS)
+        if message.type is not WSMsgType.TEXT:
+            return None
+        frame = frames.from_runner(message.data)
+    except (TimeoutError, ValidationError):
+        return None
+    return frame if isinstance(frame, frames.Hello) else None
+
+
+def _holding(current: OpenAssignment | None) -> frames.Holding | None:
+    if current is None:
+        return None
+    return frames.Holding(
+        run=current.key.run,
+        attempt=current.key.attempt,
+        acked=current.acked,
+        started=current.started,
+    )

@@ -1,0 +1,37 @@
+"""What a runner is told, put together from the rows of its run."""
+
+from typing import Any
+
+from plue.engine.settings import EngineSettings
+from plue.store.queue import OpenAssignment
+from plue.wire.frames import Assignment, Limits, Workspace
+from plue.wire.plan import Plan
+
+__all__ = ["assignment_of"]
+
+
+def assignment_of(found: OpenAssignment, settings: EngineSettings) -> Assignment:
+    """Return the assignment. Identity arrives with the claim: a warm runner knows nothing."""
+    row: Any = found.row
+    return Assignment(
+        run=found.key.run,
+        run_name=row["name"],
+        attempt=found.key.attempt,
+        plan=Plan.model_validate(row["plan"]),
+        env=row["env"],
+        workspace=Workspace.model_validate(row["workspace"]),
+        limits=Limits(
+            lease_seconds=settings.lease.total_seconds(),
+            grace_seconds=settings.grace.total_seconds(),
+            cleanup_seconds=row["cleanup_timeout"].total_seconds(),
+        ),
+        event=row["event"],
+        variables={
+            "PLUE": "true",
+            "PLUE_RUN_ID": found.key.run,
+            "PLUE_RUN_NAME": row["name"],
+            "PLUE_RUN_NUMBER": str(row["number"]),
+            "PLUE_WORKFLOW": row["workflow"],
+            "PLUE_TRIGGER": row["trigger"],
+        },
+    )

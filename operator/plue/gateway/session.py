@@ -1,0 +1,251 @@
+"""One runner's session: frames in, frames out. What it knows, the database knows too."""
+
+import asyncio
+import contextlib
+from collections import deque
+from typing import assert_never
+
+import structlog
+from aiohttp import WSMessage, WSMsgType, web
+from pydantic import BaseModel, ValidationError
+
+from plue.domain.run import RunId, RunnerId
+from plue.errors import ConflictError, FencedError, PlueError
+from plue.gateway.recorder import Recorder
+from plue.store.events import RunEnd
+from plue.store.queue import ClaimKey
+from plue.wire import frames
+from plue.wire.events import RunnerEvent
+from plue.wire.frames import Assignment
+
+__all__ = [
+    "CLOSE_BAD_FRAME",
+    "CLOSE_OUT_OF_STEP",
+    "CLOSE_REVOKED",
+    "CLOSE_TRY_AGAIN",
+    "CLOSE_UNKNOWN",
+    "Session",
+]
+
+_log = structlog.get_logger(__name__)
+
+CLOSE_BAD_FRAME = 4400
+CLOSE_UNKNOWN = 4401
+CLOSE_OUT_OF_STEP = 4409
+CLOSE_REVOKED = 4408
+CLOSE_TRY_AGAIN = 1013
+
+SEND_SECONDS = 5.0
+"""A runner that takes no frame for so long is cut off; it holds up nobody else."""
+
+WINDOW_BYTES = 8 * 1024 * 1024
+"""Bytes of a session that may wait for their commit; beyond it the socket is not read."""
+
+
+class Session:
+    """The live end of one runner's WebSocket."""
+
+    def __init__(
+        self, runner: RunnerId, epoch: int, socket: web.WebSocketResponse, recorder: Recorder
+    ) -> None:
+        """Speak to *runner* over *socket*; ``epoch`` is the session's number in its row."""
+        self.runner = runner
+        self.epoch = epoch
+        self.renew_requested: list[float] = []
+        self._socket = socket
+        self._recorder = recorder
+        self._assigned: Assignment | None = None
+        self._acked = 0
+        self._cancelled: frames.Cancel | None = None
+        self._pending: deque[tuple[asyncio.Future[None], BaseModel | None, int]] = deque()
+        self._pending_changed = asyncio.Event()
+        self._pending_bytes = 0
+
+    # ── towards the runner ───────────────────────────────────────────────────────────────────────
+
+    async def send(self, frame: BaseModel) -> None:
+        """Send a frame; a socket that is gone is found out by the reading side."""
+        try:
+            async with asyncio.timeout(SEND_SECONDS):
+                await self._socket.send_str(frame.model_dump_json(exclude_none=True))
+        except TimeoutError:
+            await self.close(CLOSE_TRY_AGAIN)
+        except (ConnectionError, RuntimeError):
+            pass
+
+    async def assign(self, assignment: Assignment, *, started: bool, acked: int) -> None:
+        """Tell the runner its assignment, unless it knows it; safe to repeat."""
+        if self._assigned is None:
+            self._assigned, self._acked = assignment, acked
+        if not started:
+            await self.send(frames.Assign(assignment=assignment))
+
+    async def cancel(self, cancel: frames.Cancel) -> None:
+        """Tell the runner to end its attempt; repeats are sent only when they are more urgent."""
+        if self._cancelled is None or (cancel.now and not self._cancelled.now):
+            self._cancelled = cancel
+            await self.send(cancel)
+
+    async def dismiss(self) -> None:
+        """Tell a runner that is needed no more to go."""
+        if self._assigned is None:
+            await self.send(frames.Retire())
+        else:
+            await self.send(frames.Fenced(run=self._assigned.run, attempt=self._assigned.attempt))
+
+    async def close(self, code: int = 1001, message: bytes = b"") -> None:
+        """Close the socket; the runner connects again when it still has something to say."""
+        with contextlib.suppress(ConnectionError, RuntimeError):
+            await self._socket.close(code=code, message=message)
+
+    # ── from the runner ──────────────────────────────────────────────────────────────────────────
+
+    async def serve(self) -> None:
+        """Read frames until the socket ends. Order is kept; commits of one session overlap."""
+        answers = asyncio.create_task(self._answer(), name=f"answers-{self.runner}")
+        try:
+            async for message in self._socket:
+                if not await self._receive(message):
+                    break
+                await self._wait_for_room()
+        finally:
+            answers.cancel()
+            await asyncio.gather(answers, return_exceptions=True)
+            for future, _, _ in self._pending:
+                # Their commits may still come; nobody is left to be told.
+                future.add_done_callback(_retrieve)
+
+    async def _receive(self, message: WSMessage) -> bool:
+        if message.type is not WSMsgType.TEXT:
+            await self.close(CLOSE_BAD_FRAME, b"frames are text")
+            return False
+        try:
+            frame = frames.from_runner(message.data)
+            self._handle(frame, len(message.data))
+        except (ValidationError, ConflictError) as error:
+            _log.warning("bad_frame", runner=self.runner, error=_short(error))
+            await self.close(CLOSE_BAD_FRAME, b"not a frame of protocol 1, or not in its place")
+            return False
+        return True
+
+    def _handle(self, frame: frames.FromRunner, size: int) -> None:
+        match frame:
+            case frames.Hello():
+                raise ConflictError("hello is the first frame only")
+            case frames.Renew():
+                self.renew_requested.append(frame.sent)
+            case frames.Refused():
+                _log.warning("assignment_refused", runner=self.runner, why=frame.message)
+            case frames.Accepted():
+                key = self._key(frame.run, frame.attempt)
+                start = frames.Start(run=frame.run, attempt=frame.attempt)
+                self._wait(self._recorder.accept(key), start, size)
+            case frames.Events():
+                self._append(frame, size)
+            case frames.Finished():
+                self._finish(frame, size)
+            case _:
+                assert_never(frame)
+
+    def _key(self, run: str, attempt: int) -> ClaimKey:
+        return ClaimKey(RunId(run), attempt, self.runner)
+
+    def _append(self, frame: frames.Events, size: int) -> None:
+        self._check(frame)
+        fresh = [event for event in frame.events if event.n > self._acked]
+        if not fresh:
+            return
+        if fresh[0].n != self._acked + 1:
+            raise ConflictError(f"event {self._acked + 1} is missing")
+        self._acked = fresh[-1].n
+        ack = frames.Ack(run=frame.run, attempt=frame.attempt, through=self._acked)
+        future = self._recorder.append(self._key(frame.run, frame.attempt), fresh)
+        self._wait(future, ack, size)
+
+    def _check(self, frame: frames.Events) -> None:
+        """Refuse what a runner of this assignment cannot say. Raises ConflictError."""
+        assigned = self._assigned
+        if assigned is None or (frame.run, frame.attempt) != (assigned.run, assigned.attempt):
+            # It may be a late frame of an attempt that went to another runner.
+            if assigned is not None or not frame.events:
+                raise ConflictError("these events are of another attempt")
+            return
+        steps = {step.name for step in assigned.plan.steps}
+        numbers = [event.n for event in frame.events]
+        if numbers != list(range(numbers[0], numbers[0] + len(numbers))) if numbers else False:
+            raise ConflictError("the events' numbers have gaps")
+        for event in frame.events:
+            _check_event(event, steps)
+
+    def _finish(self, frame: frames.Finished, size: int) -> None:
+        if not frame.state.is_end:
+            raise ConflictError(f"{frame.state} is not an end")
+        end = RunEnd(
+            RunId(frame.run),
+            frame.attempt,
+            frame.state,
+            frame.reason,
+            frame.message,
+            acked=frame.n,
+            outputs=dict(frame.outputs),
+        )
+        done = frames.Done(run=frame.run, attempt=frame.attempt)
+        key = self._key(frame.run, frame.attempt)
+        self._wait(self._recorder.finish(key, end), done, size)
+
+    # ── commits ──────────────────────────────────────────────────────────────────────────────────
+
+    def _wait(self, future: asyncio.Future[None], answer: BaseModel | None, size: int) -> None:
+        self._pending.append((future, answer, size))
+        self._pending_bytes += size
+        self._pending_changed.set()
+
+    async def _wait_for_room(self) -> None:
+        while self._pending_bytes > WINDOW_BYTES:
+            with contextlib.suppress(PlueError):
+                await asyncio.shield(self._pending[0][0])
+            await asyncio.sleep(0)
+
+    async def _answer(self) -> None:
+        """Send each answer when its commit is done, in the order of the frames."""
+        while True:
+            while not self._pending:
+                self._pending_changed.clear()
+                await self._pending_changed.wait()
+            future, answer, size = self._pending[0]
+            try:
+                await asyncio.shield(future)
+            except FencedError:
+                await self._fenced(answer)
+            except PlueError as error:
+                _log.warning("session_out_of_step", runner=self.runner, error=error.message)
+                await self.close(CLOSE_OUT_OF_STEP, b"say hello again")
+                return
+            else:
+                if answer is not None:
+                    await self.send(answer)
+            finally:
+                if future.done():
+                    self._pending.popleft()
+                    self._pending_bytes -= size
+
+    async def _fenced(self, answer: BaseModel | None) -> None:
+        if isinstance(answer, frames.Start | frames.Ack | frames.Done):
+            await self.send(frames.Fenced(run=answer.run, attempt=answer.attempt))
+
+
+def _check_event(event: RunnerEvent, steps: set[str]) -> None:
+    """Refuse an event that names a step outside the plan, or a type that is the engine's own."""
+    if event.step is not None and event.step not in steps:
+        raise ConflictError(f"there is no step {event.step[:100]!r} in the plan")
+    if event.type.value.startswith(("run_", "plan_")):
+        raise ConflictError(f"{event.type} events are the engine's")
+
+
+def _retrieve(future: asyncio.Future[None]) -> None:
+    if not future.cancelled():
+        future.exception()
+
+
+def _short(error: Exception) -> str:
+    return str(error)[:300]

@@ -1,0 +1,293 @@
+"""Runs as the API reads them and as a submission makes them."""
+
+import json
+import re
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from pydantic import JsonValue
+from pydantic_core import to_json
+
+from plue.domain.run import (
+    RunDetails,
+    RunFilter,
+    RunId,
+    RunnerId,
+    RunPageOf,
+    RunView,
+    StepView,
+    Submission,
+)
+from plue.errors import NotFoundError
+from plue.store.database import Database, seconds
+from plue.wire.events import Reason, RunState, StepState
+from plue.wire.frames import Workspace
+from plue.wire.plan import Plan, Step, Text
+
+__all__ = ["NewRun", "RunStore"]
+
+_NAME = re.compile(r"^(?P<name>.+)-(?P<number>\d{1,18})$", re.DOTALL)
+_FOREVER = timedelta(days=365 * 100)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewRun:
+    """A run that is planned and may be recorded. Times are durations from now."""
+
+    id: RunId
+    workflow: str
+    revision: str
+    plan: Plan
+    inputs: Mapping[str, JsonValue]
+    event: Mapping[str, JsonValue]
+    trigger: str
+    workspace: Workspace
+    env: Mapping[str, Text]
+    pool: str
+    priority: int
+    run_timeout: timedelta
+    queue_timeout: timedelta | None
+    cleanup_timeout: timedelta
+    attempts: int
+    rerun_of: RunId | None
+    idempotency_key: str | None
+
+
+class RunStore:
+    """The rows of runs, their specs, attempts and steps."""
+
+    def __init__(self, database: Database) -> None:
+        """Read and write through *database*."""
+        self._database = database
+
+    async def record_definition(self, revision: str, name: str, files: Mapping[str, str]) -> None:
+        """Keep the source of a revision, so that it can be evaluated again."""
+        await self._database.rows(
+            "insert_definition",
+            {
+                "revision": revision,
+                "name": name,
+                "file": next(iter(files), ""),
+                "files": json.dumps(dict(files)),
+            },
+        )
+
+    async def definition_files(self, revision: str, name: str) -> Mapping[str, str]:
+        """Return a revision's files. Raises NotFoundError."""
+        row = await self._database.row("definition_files", {"revision": revision, "name": name})
+        if row is None:
+            raise NotFoundError(f"the source of revision {revision[:12]} is not kept any more")
+        files: Mapping[str, str] = row["files"]
+        return files
+
+    async def insert(self, run: NewRun) -> bool:
+        """Record and queue *run*; False when its id or its idempotency key is there already."""
+        return bool(await self._database.rows("insert_run", _run_parameters(run)))
+
+    async def by_key(self, key: str) -> RunId | None:
+        """Return the run that this idempotency key made."""
+        row = await self._database.row("run_by_key", {"key": key})
+        return None if row is None else RunId(str(row["run_id"]))
+
+    async def find(self, reference: str) -> RunId:
+        """Return the id of the run given by id, name, number or ``latest``."""
+        if reference == "latest":
+            row = await self._database.row("latest_run")
+            if row is None:
+                raise NotFoundError("there are no runs yet", remedy="plue workflow run NAME")
+            return RunId(str(row["id"]))
+        row = await self._database.row("find_run", _reference(reference))
+        if row is None:
+            raise NotFoundError(
+                f"there is no run {reference!r}", remedy="`plue run list` shows the runs"
+            )
+        return RunId(str(row["id"]))
+
+    async def get(self, run: RunId) -> RunView:
+        """Return one row. Raises NotFoundError."""
+        row = await self._database.row("get_run", {"id": run})
+        if row is None:
+            raise NotFoundError(f"there is no run {run}")
+        return _view(row)
+
+    async def details(self, run: RunId) -> RunDetails:
+        """Return a run with its steps. Raises NotFoundError."""
+        view = await self.get(run)
+        spec, steps = await self._database.transaction(
+            [("get_spec", {"id": run}), ("get_steps", {"id": run, "attempt": view.attempt})]
+        )
+        if not spec:
+            raise NotFoundError(f"there is no run {run}")
+        row = spec[0]
+        return RunDetails(
+            run=view,
+            inputs=row["inputs"],
+            event=row["event"],
+            outputs=row["outputs"] or {},
+            rerun_of=None if row["rerun_of"] is None else RunId(str(row["rerun_of"])),
+            runner=None if row["runner_id"] is None else RunnerId(row["runner_id"]),
+            steps=[_step(step) for step in steps],
+        )
+
+    async def submission_of(self, run: RunId) -> Submission:
+        """Return what would make the same run again. Raises NotFoundError."""
+        row = await self._database.row("get_spec", {"id": run})
+        if row is None:
+            raise NotFoundError(f"there is no run {run}")
+        return Submission(
+            workflow=row["workflow"],
+            files=await self.definition_files(row["revision"], row["workflow"]),
+            inputs=row["inputs"],
+            trigger=row["trigger"],
+            event=row["event"],
+            workspace=Workspace.model_validate(row["workspace"]),
+            priority=row["priority"],
+            timeout=row["run_timeout"],
+            rerun_of=run,
+        )
+
+    async def page(self, which: RunFilter) -> RunPageOf:
+        """Return one page of runs, newest first."""
+        rows = await self._database.rows(
+            "list_runs",
+            {
+                "before": which.before,
+                "workflow": which.workflow,
+                "trigger": which.trigger,
+                "states": [state.value for state in which.states] or None,
+                "limit": which.limit + 1,
+            },
+        )
+        runs = [_view(row) for row in rows[: which.limit]]
+        return RunPageOf(runs, runs[-1].number if len(rows) > which.limit else None)
+
+
+def _reference(reference: str) -> dict[str, Any]:
+    """Return the ways in which *reference* may name a run; those that it cannot are None."""
+    try:
+        identity = str(uuid.UUID(reference)) if len(reference) == 36 else None  # noqa: PLR2004 - text of a UUID
+    except ValueError:
+        identity = None
+    number = int(reference) if reference.isascii() and reference.isdigit() else None
+    named = _NAME.match(reference)
+    return {
+        "id": identity,
+        "number": number if number is not None and number < 2**63 else None,
+        "name": reference if named and "\0" not in reference else None,
+        "name_number": int(named["number"]) if named else None,
+    }
+
+
+def _run_parameters(run: NewRun) -> dict[str, Any]:
+    steps = run.plan.steps
+    return {
+        "id": run.id,
+        "workflow": run.workflow,
+        "revision": run.revision,
+        "trigger": run.trigger,
+        "pool": run.pool,
+        "priority": run.priority,
+        "run_timeout": seconds(run.run_timeout),
+        "queue_timeout": seconds(run.queue_timeout or _FOREVER),
+        "cleanup_timeout": seconds(run.cleanup_timeout),
+        "inputs": _json(dict(run.inputs)),
+        "event": _json(dict(run.event)),
+        "workspace": run.workspace.model_dump_json(),
+        "env": _json(dict(run.env)),
+        "attempts": run.attempts,
+        "rerun_of": run.rerun_of,
+        "idempotency_key": run.idempotency_key,
+        "plan": run.plan.model_dump_json(),
+        "step_names": [s.name for s in steps],
+        "step_kinds": [s.action.kind for s in steps],
+        "step_needs": [_json(list(s.needs)) for s in steps],
+        "step_branches": [_json(list(s.branch)) for s in steps],
+        "step_cleanups": [s.cleanup for s in steps],
+        "step_onces": [s.once for s in steps],
+        "step_shown": [s.action.shown for s in steps],
+        "queued_body": _json({"attempt": 1, "pool": run.pool, "priority": run.priority}),
+        "plan_body": _json(_plan_body(run.plan)),
+    }
+
+
+def _plan_body(plan: Plan) -> dict[str, Any]:
+    """Return the body of ``plan_extended``: what a viewer needs to draw the steps."""
+    return {
+        "attempt": 1,
+        "stage": plan.stage,
+        "digest": plan.digest,
+        "steps": [_drawn(step) for step in plan.steps],
+    }
+
+
+def _drawn(step: Step) -> dict[str, Any]:
+    drawn: dict[str, Any] = {
+        "name": step.name,
+        "kind": step.action.kind,
+        "needs": list(step.needs),
+        "branch": list(step.branch),
+        "shown": step.action.shown,
+    }
+    return drawn | {"cleanup": True} if step.cleanup else drawn
+
+
+def _json(value: object) -> str:
+    return to_json(value).decode()
+
+
+def _view(row: Mapping[str, Any]) -> RunView:
+    return RunView(
+        id=RunId(str(row["id"])),
+        number=row["number"],
+        name=row["name"],
+        workflow=row["workflow"],
+        revision=row["revision"],
+        state=RunState(row["state"]),
+        reason=None if row["reason"] is None else Reason(row["reason"]),
+        message=row["message"],
+        trigger=row["trigger"],
+        pool=row["pool"],
+        priority=row["priority"],
+        attempt=row["attempt"],
+        created_at=row["created_at"],
+        queued_at=row["queued_at"],
+        started_at=row["started_at"],
+        ended_at=row["ended_at"],
+        cancel_requested_at=row["cancel_requested_at"],
+        waiting_reason=None if row["waiting_reason"] is None else Reason(row["waiting_reason"]),
+        waiting_since=row["waiting_since"],
+        last_event=row["last_event"],
+    )
+
+
+def _step(row: Mapping[str, Any]) -> StepView:
+    return StepView(
+        name=row["name"],
+        kind=row["kind"],
+        state=StepState(row["state"]),
+        reason=_known_reason(row["reason"]),
+        message=row["message"],
+        needs=row["needs"],
+        branch=row["branch"],
+        cleanup=row["cleanup"],
+        shown=row["shown"],
+        exit_code=row["exit_code"],
+        tries=row["tries"],
+        started_at=row["started_at"],
+        ended_at=row["ended_at"],
+        duration_ms=row["duration_ms"],
+        outputs=row["outputs"] or {},
+    )
+
+
+def _known_reason(value: str | None) -> Reason | None:
+    """Return the reason; a word that a runner made up counts as internal."""
+    if value is None:
+        return None
+    return Reason(value) if value in _REASONS else Reason.INTERNAL
+
+
+_REASONS = frozenset(reason.value for reason in Reason)
