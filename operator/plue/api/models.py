@@ -16,6 +16,7 @@ __all__ = [
     "CreateRun",
     "DiagnosticBody",
     "EventBody",
+    "FieldError",
     "Health",
     "LogLine",
     "ParseRequest",
@@ -57,6 +58,13 @@ class DiagnosticBody(_Response):
     source: str | None = Field(default=None, description="The line of the file itself.")
 
 
+class FieldError(_Response):
+    """One field of a request that has the wrong form."""
+
+    field: str
+    message: str
+
+
 class Problem(_Response):
     """RFC 9457 problem details, served as application/problem+json."""
 
@@ -69,6 +77,10 @@ class Problem(_Response):
     field: str | None = Field(default=None, description="Path of the offending field.")
     remedy: str | None = Field(default=None, description="What to do next.")
     diagnostics: list[DiagnosticBody] = []
+    errors: list[FieldError] = Field(
+        default=[], description="Every offending field, when the request has the wrong form."
+    )
+    id: str | None = Field(default=None, description="Of a fault: what the log has it under.")
 
 
 class TriggerBody(_Response):
@@ -259,6 +271,11 @@ class LogLine(_Response):
     stream: Literal["stdout", "stderr"]
     time: datetime
     text: str
+    attempt: int = Field(default=1, description="Which attempt of the run.")
+    try_: int = Field(default=1, alias="try", description="Which try of the step.")
+    partial: bool = Field(
+        default=False, description="A very long line goes on in the stream's next item."
+    )
 
 
 class Blob(_Response):

@@ -1,0 +1,61 @@
+"""What the server says about itself: health, metrics, the document, and a first page."""
+
+from aiohttp import web
+
+from plue.api.keys import DOCUMENT, HOUSE
+from plue.api.models import Health
+from plue.api.routes import Call, Nothing, Outcome, Reply
+
+__all__ = ["get_index", "get_info", "get_metrics", "get_openapi", "healthz", "readyz"]
+
+_INDEX = """<!doctype html>
+<html lang="en"><meta charset="utf-8"><title>Plue</title>
+<style>body{font:16px/1.6 system-ui;max-width:40rem;margin:4rem auto;padding:0 1rem}</style>
+<h1>Plue is up</h1>
+<p>The web pages are not there yet. On a terminal: <code>plue run watch</code>.
+<ul>
+<li><a href="/api/v1/runs">/api/v1/runs</a> the runs
+<li><a href="/api/v1/workflows">/api/v1/workflows</a> the workflows of the working tree
+<li><a href="/api/v1/info">/api/v1/info</a> what this server is
+<li><a href="/openapi.json">/openapi.json</a> all of the API
+<li><a href="/readyz">/readyz</a> whether it can work, <a href="/metrics">/metrics</a> how it does
+</ul></html>
+"""
+
+
+async def get_index(_call: Call[Nothing, Nothing]) -> Outcome:
+    """Say where things are."""
+    policy = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"
+    return web.Response(
+        text=_INDEX, content_type="text/html", headers={"Content-Security-Policy": policy}
+    )
+
+
+async def get_info(call: Call[Nothing, Nothing]) -> Outcome:
+    """Say what this server is."""
+    return call.request.app[HOUSE].info
+
+
+async def healthz(_call: Call[Nothing, Nothing]) -> Outcome:
+    """Answer, which is all that liveness asks."""
+    return Health(ok=True)
+
+
+async def readyz(call: Call[Nothing, Nothing]) -> Outcome:
+    """Say whether the server can work, part by part."""
+    health = await call.request.app[HOUSE].ready()
+    return Reply(health, status=200 if health.ok else 503)
+
+
+async def get_metrics(call: Call[Nothing, Nothing]) -> Outcome:
+    """Give Prometheus its numbers."""
+    metrics = call.request.app[HOUSE].metrics
+    if metrics is None:
+        raise web.HTTPNotFound
+    text, kind = metrics()
+    return web.Response(body=text, headers={"Content-Type": kind})
+
+
+async def get_openapi(call: Call[Nothing, Nothing]) -> Outcome:
+    """Give the OpenAPI document."""
+    return web.Response(body=call.request.app[DOCUMENT], content_type="application/json")

@@ -1,0 +1,68 @@
+"""The query parameters of the users' API, one model a route."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from plue.wire.events import RunState
+
+__all__ = ["EventsQuery", "LogsQuery", "RunsQuery"]
+
+MAX_NUMBER = 2**63 - 1
+"""The largest number Postgres can compare with."""
+
+
+def _as_flag(value: Any) -> Any:
+    """Take ``true`` and ``false``; everything else that pydantic would take means too much."""
+    return {"true": True, "false": False}.get(value, "?") if isinstance(value, str) else value
+
+
+Flag = Annotated[bool, BeforeValidator(_as_flag)]
+
+
+class _Query(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class RunsQuery(_Query):
+    """What the run list is narrowed to."""
+
+    workflow: str | None = Field(
+        default=None, min_length=1, max_length=200, description="Only runs of this workflow."
+    )
+    state: list[RunState] = Field(
+        default=[], max_length=7, description="Only runs in this state; may be repeated."
+    )
+    trigger: Literal["manual", "push", "pull_request", "schedule"] | None = Field(
+        default=None, description="Only runs started like this."
+    )
+    cursor: str | None = Field(
+        default=None, pattern="^[0-9]{1,18}$", description="`next` of the page before."
+    )
+    limit: int = Field(default=50, ge=1, le=200, description="The length of a page.")
+
+
+class EventsQuery(_Query):
+    """Where in a run's log to begin, and whether to wait for more."""
+
+    after: int | None = Field(
+        default=None,
+        ge=0,
+        le=MAX_NUMBER,
+        description="Begin after this number, as the header Last-Event-ID does.",
+    )
+    follow: Flag = Field(
+        default=True, description="`false` ends at the present end instead of waiting for more."
+    )
+
+
+class LogsQuery(_Query):
+    """Which lines of a run's output, and how they are shown."""
+
+    step: str | None = Field(
+        default=None, min_length=1, max_length=200, description="Only this step, without prefix."
+    )
+    stream: Literal["stdout", "stderr"] | None = Field(
+        default=None, description="Only this stream."
+    )
+    timestamps: Flag = Field(default=False, description="Begin each line with its time.")

@@ -1,0 +1,148 @@
+"""Runs: list, create, show, cancel, rerun."""
+
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+
+from plue.api.keys import BLOBS, ENGINE, TREE
+from plue.api.models import CancelRun, CreateRun, Rerun, RunDetail, WorkspaceBody
+from plue.api.queries import RunsQuery
+from plue.api.routes import Call, Nothing, Outcome, Reply
+from plue.api.views import run_detail, run_page
+from plue.domain.run import RunFilter, RunId, Submission
+from plue.engine.ports import Repository
+from plue.engine.service import Engine
+from plue.errors import NotFoundError, RejectedError
+from plue.store.blobs import Blobs
+from plue.wire.frames import Workspace
+
+__all__ = ["cancel_run", "create_run", "get_run", "list_runs", "rerun_run"]
+
+
+async def list_runs(call: Call[RunsQuery, Nothing]) -> Outcome:
+    """List runs, newest first."""
+    query = call.query
+    page = await call.request.app[ENGINE].runs(
+        RunFilter(
+            workflow=query.workflow,
+            states=tuple(query.state),
+            trigger=query.trigger,
+            before=None if query.cursor is None else int(query.cursor),
+            limit=query.limit,
+        )
+    )
+    return run_page(page)
+
+
+def _seconds(value: float | None) -> timedelta | None:
+    return None if value is None else timedelta(seconds=value)
+
+
+def _no_tree(field: str, remedy: str) -> RejectedError:
+    return RejectedError("this server has no working tree", field=field, remedy=remedy)
+
+
+async def _source(body: CreateRun, tree: Repository | None) -> Mapping[str, str]:
+    """Return the files that the run is made from."""
+    if body.files is not None:
+        return body.files
+    if tree is None:
+        raise _no_tree("files", "send the source in `files`")
+    return await tree.files()
+
+
+def _in_place(wanted: WorkspaceBody, tree: Repository | None) -> Workspace:
+    """Return the tree itself as the workspace; no other folder of the machine."""
+    if tree is None:
+        raise _no_tree("workspace.kind", "use `none` or `blob`")
+    if wanted.path is not None and Path(wanted.path) != tree.root:
+        raise RejectedError(
+            f"a run in place runs in {tree.root}, the tree of this server",
+            field="workspace.path",
+            remedy="leave `path` out, or start a server in that folder",
+        )
+    return Workspace(kind="in_place", path=str(tree.root))
+
+
+def _blob(wanted: WorkspaceBody, blobs: Blobs) -> Workspace:
+    """Return an uploaded archive as the workspace."""
+    if wanted.blob is None:
+        raise RejectedError("a workspace of kind `blob` names its blob", field="workspace.blob")
+    try:
+        blobs.path(wanted.blob)
+    except NotFoundError as error:
+        raise RejectedError(
+            error.message, field="workspace.blob", remedy="upload it with POST /api/v1/blobs"
+        ) from error
+    return Workspace(kind="blob", blob=wanted.blob)
+
+
+async def _workspace(wanted: WorkspaceBody, tree: Repository | None, blobs: Blobs) -> Workspace:
+    """Return the workspace that is asked for; what does not belong to its kind is refused."""
+    for name, kind in (("blob", "blob"), ("path", "in_place")):
+        if getattr(wanted, name) is not None and wanted.kind != kind:
+            raise RejectedError(
+                f"`{name}` belongs to a workspace of kind `{kind}`, not `{wanted.kind}`",
+                field=f"workspace.{name}",
+            )
+    match wanted.kind:
+        case "none":
+            return Workspace()
+        case "blob":
+            return _blob(wanted, blobs)
+        case "in_place":
+            return _in_place(wanted, tree)
+        case "tree":
+            if tree is None:
+                raise _no_tree("workspace.kind", "use `none` or `blob`")
+            return await tree.snapshot()
+
+
+async def _shown(engine: Engine, run: RunId) -> RunDetail:
+    return run_detail(await engine.details(run))
+
+
+def _created(detail: RunDetail) -> Reply:
+    return Reply(detail, headers={"Location": f"/api/v1/runs/{detail.id}"})
+
+
+async def create_run(call: Call[Nothing, CreateRun]) -> Outcome:
+    """Make a run."""
+    app, body = call.request.app, call.body
+    tree = app[TREE]
+    submission = Submission(
+        workflow=body.workflow,
+        files=await _source(body, tree),
+        inputs=body.inputs,
+        text_inputs=body.text_inputs,
+        trigger=body.trigger,
+        event=body.event,
+        workspace=await _workspace(body.workspace, tree, app[BLOBS]),
+        priority=body.priority,
+        timeout=_seconds(body.timeout_seconds),
+        queue_timeout=_seconds(body.queue_timeout_seconds),
+        idempotency_key=body.idempotency_key,
+    )
+    run = await app[ENGINE].submit(submission)
+    return _created(await _shown(app[ENGINE], run))
+
+
+async def get_run(call: Call[Nothing, Nothing]) -> Outcome:
+    """Show a run with its steps."""
+    engine = call.request.app[ENGINE]
+    return await _shown(engine, await engine.find(call.part("id")))
+
+
+async def cancel_run(call: Call[Nothing, CancelRun]) -> Outcome:
+    """Ask for a run's end."""
+    engine = call.request.app[ENGINE]
+    run = await engine.find(call.part("id"))
+    await engine.cancel(run, reason=call.body.reason, now=call.body.now)
+    return await _shown(engine, run)
+
+
+async def rerun_run(call: Call[Nothing, Rerun]) -> Outcome:
+    """Make a new run like an old one."""
+    engine = call.request.app[ENGINE]
+    run = await engine.rerun(await engine.find(call.part("id")))
+    return _created(await _shown(engine, run))

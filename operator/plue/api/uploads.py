@@ -1,0 +1,46 @@
+"""Archives: a workspace that a client packed itself."""
+
+from collections.abc import AsyncIterator
+
+from aiohttp import web
+
+from plue.api.keys import BLOBS, HOUSE
+from plue.api.models import Blob
+from plue.api.problems import MediaTypeError, TooLargeError
+from plue.api.routes import Call, Nothing, Outcome
+from plue.errors import RejectedError
+
+__all__ = ["upload_blob"]
+
+
+async def _chunks(request: web.Request, limit: int) -> AsyncIterator[bytes]:
+    """Yield the body as it arrives; raises TooLargeError beyond *limit* bytes."""
+    size = 0
+    async for chunk in request.content.iter_any():
+        size += len(chunk)
+        if size > limit:
+            raise _too_large(limit)
+        yield chunk
+    if not size:
+        raise RejectedError("the body is empty; it should be a tar archive")
+
+
+def _too_large(limit: int) -> TooLargeError:
+    return TooLargeError(
+        f"the archive is larger than {limit} bytes",
+        remedy="leave out what the run does not need, or raise the limit",
+    )
+
+
+async def upload_blob(call: Call[Nothing, Nothing]) -> Outcome:
+    """Store an archive under its SHA-256."""
+    request = call.request
+    limit = request.app[HOUSE].limits.blob_bytes
+    if request.content_type.startswith("multipart/"):
+        raise MediaTypeError(
+            "the body is a form, not an archive", remedy="with curl: `--data-binary @FILE`"
+        )
+    if (request.content_length or 0) > limit:
+        raise _too_large(limit)
+    name, size = await request.app[BLOBS].put(_chunks(request, limit))
+    return Blob(id=name, bytes=size)
