@@ -1,0 +1,56 @@
+"""Reads the gateway's frames; an assignment whose plan we cannot read is still an assignment.
+
+A newer server may plan steps that this runner does not know. The run must then end with a message
+that says so, rather than wait for an answer that never comes.
+"""
+
+import json
+from dataclasses import dataclass
+
+from pydantic import ValidationError
+
+from plue.wire.events import Reason
+from plue.wire.frames import FromGateway, from_gateway
+from plue_runner.faults import Fault
+
+__all__ = ["Incoming", "parsed_frame"]
+
+_NO_PLAN = {"workflow": "", "revision": "", "end": {}}
+
+
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    """A frame; with ``problem``, its assignment has an empty plan in the place of its own."""
+
+    frame: FromGateway
+    problem: Fault | None = None
+
+
+def parsed_frame(message: str) -> Incoming:
+    """Return the frame. Raises pydantic.ValidationError when it cannot be understood."""
+    try:
+        return Incoming(from_gateway(message))
+    except ValidationError as error:
+        frame = _without_plan(message)
+        if frame is None:
+            raise
+        return Incoming(frame, _problem(error))
+
+
+def _without_plan(message: str) -> FromGateway | None:
+    try:
+        raw = json.loads(message)
+        raw["assignment"]["plan"] = _NO_PLAN
+        return from_gateway(json.dumps(raw))
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def _problem(error: ValidationError) -> Fault:
+    first = error.errors(include_url=False)[0]
+    place = ".".join(str(part) for part in first["loc"][1:])
+    return Fault(
+        Reason.UNSUPPORTED,
+        f"this runner cannot execute the plan: {place}: {first['msg']}",
+        remedy="use a runner of the server's version",
+    )

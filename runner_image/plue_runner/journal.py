@@ -1,0 +1,64 @@
+"""Writes the attempt's events: gives each its number and time, hides secrets, hands it on."""
+
+from collections.abc import Callable
+from time import monotonic
+
+from pydantic import JsonValue
+from pydantic_core import to_json
+
+from plue.wire.events import EventType
+from plue_runner.masking import Masker
+from plue_runner.output import Chunk
+from plue_runner.spool import Spool
+
+__all__ = ["Journal"]
+
+
+class Journal:
+    """The log of one attempt as its runner writes it."""
+
+    def __init__(self, spool: Spool, masker: Masker, wake: Callable[[], None]) -> None:
+        """Append to *spool* and call *wake* after each event."""
+        self.spool = spool
+        self.masker = masker
+        self._wake = wake
+        self._closed = False
+        self._began = monotonic()
+
+    def write(self, kind: EventType, step: str, body: dict[str, JsonValue]) -> None:
+        """Record an event. Fields of *body* that are None are left out."""
+        present: dict[str, JsonValue] = {
+            key: value for key, value in body.items() if value is not None
+        }
+        self._append(kind, step, self.masker.json(present))
+
+    def output(self, step: str, attempt: int, number: int, chunk: Chunk) -> None:
+        """Record a chunk of output, whose text was masked as a stream already."""
+        body: dict[str, JsonValue] = {
+            "attempt": attempt,
+            "try": number,
+            "stream": chunk.stream,
+            "text": chunk.text,
+            "line": chunk.line,
+        }
+        if chunk.partial:
+            body["partial"] = True
+        self._append(EventType.STEP_OUTPUT, step, body)
+
+    def close(self) -> None:
+        """Record nothing more."""
+        self._closed = True
+
+    def _append(self, kind: EventType, step: str, body: JsonValue) -> None:
+        if self._closed:
+            return
+        event = {
+            "n": self.spool.last + 1,
+            "type": kind.value,
+            "step": step,
+            "t": int((monotonic() - self._began) * 1000),
+            "body": body,
+        }
+        # The same shape as wire's RunnerEvent; building that model costs more than all the rest.
+        self.spool.append(to_json(event))
+        self._wake()

@@ -1,0 +1,397 @@
+"""The runner's side of the protocol: connect, say what is held, obey, report, renew, end.
+
+A connection may be cut at any moment: everything is sent again or asked for again after the next
+``hello``. What must not happen is that two runners execute one attempt; so the runner counts its
+lease by its own clock from the moment it *asked* for it, and kills its steps when it runs out.
+"""
+
+import asyncio
+import os
+import random
+import signal
+import sys
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from enum import IntEnum
+from http import HTTPStatus
+from pathlib import Path
+from typing import NoReturn
+
+from aiohttp import (
+    ClientError,
+    ClientSession,
+    ClientTimeout,
+    ClientWebSocketResponse,
+    ClientWSTimeout,
+    WSMsgType,
+    WSServerHandshakeError,
+)
+from pydantic import ValidationError
+
+from plue.errors import UnavailableError
+from plue.wire.frames import (
+    MAX_FRAME_BYTES,
+    PROTOCOL,
+    Accepted,
+    Ack,
+    Assign,
+    Assignment,
+    Cancel,
+    Done,
+    Fenced,
+    FromGateway,
+    Hello,
+    Holding,
+    Refused,
+    Renew,
+    Renewed,
+    Retire,
+    Start,
+    Welcome,
+)
+from plue_runner.attempt import Attempt, Home
+from plue_runner.faults import Fault
+from plue_runner.gateway import Gateway
+from plue_runner.incoming import Incoming, parsed_frame
+from plue_runner.process import Family
+from plue_runner.sender import Sender
+
+__all__ = ["Exit", "Options", "Session"]
+
+_FIRST_BACKOFF, _LONGEST_BACKOFF = 0.05, 2.0
+_WELCOME_SECONDS = 10.0
+_HEARTBEAT_SECONDS = 20.0
+_RENEWALS_PER_LEASE = 6
+_LAST_WORDS_SECONDS = 2.0
+_NOT_OURS = 4401
+
+
+class Exit(IntEnum):
+    """The exit codes of the runner's process."""
+
+    DONE = 0  # the attempt's end is recorded, or an idle runner was asked to go
+    FENCED = 3  # the attempt, or this runner, is not wanted any more
+    LEASE = 4  # the lease could not be renewed; the steps were killed
+    NO_GATEWAY = 5  # idle, and no gateway for too long
+    TERMINATED = 6  # busy, and asked to go by a signal
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the runner is told when it is started."""
+
+    runner: str
+    token: str
+    home: Path
+    gateway: str | None = None
+    gateway_file: Path | None = None
+    idle_seconds: float = 60.0
+
+
+class Session:
+    """One runner from its first connection to its end."""
+
+    def __init__(self, options: Options, http: ClientSession, family: Family, home: Home) -> None:
+        """Use what was prepared before the claim."""
+        self._options = options
+        self._http = http
+        self._family = family
+        self._home = home
+        self._gateway = Gateway(
+            url=options.gateway,
+            file=options.gateway_file,
+            runner=options.runner,
+            token=options.token,
+            http=http,
+        )
+        self._loop = asyncio.get_running_loop()
+        self._over: asyncio.Future[Exit] = self._loop.create_future()
+        self._wake = asyncio.Event()
+        self._attempt: Attempt | None = None
+        self._work: asyncio.Task[None] | None = None
+        self._ending: asyncio.Task[None] | None = None
+        self._lease_seconds = 120.0
+        self._leased_at = 0.0
+        self._lease_timer: asyncio.TimerHandle | None = None
+        self._idle_timer: asyncio.TimerHandle | None = None
+
+    async def run(self) -> Exit:
+        """Serve until the end; nothing of the runner's own is left when this returns."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._loop.add_signal_handler(number, self._terminate)
+        connecting = asyncio.create_task(self._connect_forever())
+        self._expect_gateway()
+        connecting.add_done_callback(self._fail_with)
+        try:
+            return await self._over
+        finally:
+            await self._drop()
+            connecting.cancel()
+            await asyncio.wait([connecting])
+
+    def _fail_with(self, task: asyncio.Task[NoReturn]) -> None:
+        error = None if task.cancelled() else task.exception()
+        if error is not None and not self._over.done():
+            self._over.set_exception(error)
+
+    def _end(self, code: Exit) -> None:
+        if not self._over.done():
+            self._over.set_result(code)
+
+    async def _drop(self) -> None:
+        """Kill every process and forget the attempt."""
+        if self._attempt is not None:
+            self._attempt.abandon("the runner ended")
+            self._attempt.spool.close()
+        if self._work is not None:
+            self._work.cancel()
+        await self._family.kill_all()
+
+    # ── connections ──────────────────────────────────────────────────────────────────────────────
+
+    async def _connect_forever(self) -> NoReturn:
+        backoff = _FIRST_BACKOFF
+        while True:
+            try:
+                welcomed = await self._connect()
+            except WSServerHandshakeError as error:
+                welcomed = False
+                if error.status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
+                    self._turned_away()
+            except (ClientError, OSError, TimeoutError, UnavailableError):
+                welcomed = False
+            self._expect_gateway()
+            if welcomed:
+                backoff = _FIRST_BACKOFF
+            # Jitter, so that many runners do not come back at once.
+            await asyncio.sleep(backoff * random.uniform(0.5, 1.0))  # noqa: S311 - no secret
+            backoff = min(2 * backoff, _LONGEST_BACKOFF)
+
+    async def _connect(self) -> bool:
+        """Serve one connection to its end; say whether the gateway welcomed us."""
+        async with self._http.ws_connect(
+            f"{self._gateway.base()}/runner/v1/session",
+            headers=self._gateway.headers,
+            max_msg_size=MAX_FRAME_BYTES,
+            heartbeat=_HEARTBEAT_SECONDS,
+            timeout=ClientWSTimeout(ws_close=1.0),
+        ) as socket:
+            sender = Sender(socket, self._wake, lambda: self._attempt)
+            await sender.send(self._hello())
+            incoming = await self._receive(socket, _WELCOME_SECONDS)
+            if incoming is None or not isinstance(incoming.frame, Welcome):
+                if socket.close_code == _NOT_OURS:
+                    self._turned_away()
+                return False
+            await self._serve(socket, sender, incoming)
+            return True
+
+    def _turned_away(self) -> None:
+        # A busy runner goes on trying until its lease ends: the refusal may be a passing fault.
+        if self._attempt is None:
+            self._end(Exit.FENCED)
+
+    def _hello(self) -> Hello:
+        holding = None
+        if self._attempt is not None:
+            holding = Holding(
+                run=self._attempt.assignment.run,
+                attempt=self._attempt.assignment.attempt,
+                acked=self._attempt.spool.acked,
+                started=self._work is not None,
+            )
+        return Hello(
+            protocol=PROTOCOL,
+            runner=self._options.runner,
+            token=self._options.token,
+            pid=os.getpid(),
+            holding=holding,
+        )
+
+    async def _receive(
+        self, socket: ClientWebSocketResponse, seconds: float | None = None
+    ) -> Incoming | None:
+        """Return the next frame that can be understood; None at the connection's end."""
+        while True:
+            message = await socket.receive(seconds)
+            if message.type is not WSMsgType.TEXT:
+                return None
+            try:
+                return parsed_frame(message.data)
+            except ValidationError as error:
+                # A newer gateway may say more than we know; what we must know, we cannot guess.
+                sys.stderr.write(f"ignored a frame: {error}\n")
+
+    async def _serve(
+        self, socket: ClientWebSocketResponse, sender: Sender, welcome: Incoming
+    ) -> None:
+        self._connected()
+        await self._obey(sender, welcome)
+        self._wake.set()
+        tasks = [
+            asyncio.create_task(_closing(socket, sender.run())),
+            asyncio.create_task(_closing(socket, self._renew_forever(sender))),
+        ]
+        try:
+            while (incoming := await self._receive(socket)) is not None:
+                await self._obey(sender, incoming)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _renew_forever(self, sender: Sender) -> None:
+        while True:
+            await sender.send(Renew(sent=self._loop.time()))
+            await asyncio.sleep(self._lease_seconds / _RENEWALS_PER_LEASE)
+
+    # ── frames ───────────────────────────────────────────────────────────────────────────────────
+
+    async def _obey(self, sender: Sender, incoming: Incoming) -> None:
+        frame: FromGateway = incoming.frame
+        match frame:
+            case Welcome():
+                await self._on_welcome(sender, frame, incoming.problem)
+            case Assign():
+                await self._on_assign(sender, frame.assignment, incoming.problem)
+            case Start() if self._holds(frame):
+                self._begin()
+            case Ack() if self._attempt is not None and self._holds(frame):
+                self._attempt.spool.ack(frame.through)
+                self._wake.set()
+            case Cancel() if self._attempt is not None and self._holds(frame):
+                self._attempt.cancel(frame)
+                self._begin()
+            case Renewed():
+                self._renewed(frame.sent)
+            case Fenced() if self._holds(frame):
+                self._end(Exit.FENCED)
+            case Done() if self._holds(frame):
+                self._end(Exit.DONE)
+            case Retire() if self._attempt is None:
+                self._end(Exit.DONE)
+            case _:
+                pass  # about another attempt, or said twice
+
+    def _holds(self, frame: Start | Ack | Cancel | Fenced | Done | Holding) -> bool:
+        if self._attempt is None:
+            return False
+        mine = self._attempt.assignment
+        return (frame.run, frame.attempt) == (mine.run, mine.attempt)
+
+    async def _on_welcome(self, sender: Sender, frame: Welcome, problem: Fault | None) -> None:
+        self._lease_seconds = frame.lease_seconds
+        if self._attempt is None and frame.assignment is not None:
+            await self._on_assign(sender, frame.assignment, problem)
+        elif self._attempt is not None:
+            self._attempt.spool.rewind(0)
+        holding = frame.holding
+        if holding is None or self._attempt is None:
+            return
+        if not self._holds(holding):
+            self._end(Exit.FENCED)
+            return
+        self._attempt.spool.rewind(holding.acked)
+        if holding.started:
+            self._begin()
+        elif self._work is None:
+            await self._accept(sender)
+
+    async def _on_assign(
+        self, sender: Sender, assignment: Assignment, problem: Fault | None
+    ) -> None:
+        held = None if self._attempt is None else self._attempt.assignment
+        if held is None:
+            self._take(assignment, problem)
+        elif (held.run, held.attempt) != (assignment.run, assignment.attempt):
+            refused = Refused(
+                run=assignment.run, attempt=assignment.attempt, message=f"busy with {held.run}"
+            )
+            await sender.send(refused)
+            return
+        await self._accept(sender)
+
+    def _take(self, assignment: Assignment, problem: Fault | None) -> None:
+        self._attempt = Attempt(
+            assignment,
+            home=self._home,
+            runner=self._options.runner,
+            family=self._family,
+            download=self._gateway.download,
+            wake=self._wake.set,
+            problem=problem,
+        )
+        self._renewed(self._loop.time())
+        self._expect_gateway()
+
+    async def _accept(self, sender: Sender) -> None:
+        if self._attempt is not None:
+            mine = self._attempt.assignment
+            await sender.send(Accepted(run=mine.run, attempt=mine.attempt))
+
+    def _begin(self) -> None:
+        if self._work is None and self._attempt is not None:
+            self._work = asyncio.create_task(self._attempt.run())
+
+    # ── clocks ───────────────────────────────────────────────────────────────────────────────────
+
+    def _renewed(self, sent: float) -> None:
+        """Count the lease from *sent*, if an attempt is held."""
+        # A value that we never sent must not lengthen anything.
+        self._leased_at = max(self._leased_at, min(sent, self._loop.time()))
+        if self._lease_timer is not None:
+            self._lease_timer.cancel()
+        if self._attempt is not None:
+            self._lease_timer = self._loop.call_at(
+                self._leased_at + self._lease_seconds, self._end, Exit.LEASE
+            )
+
+    def _connected(self) -> None:
+        if self._idle_timer is not None:
+            self._idle_timer.cancel()
+            self._idle_timer = None
+
+    def _expect_gateway(self) -> None:
+        """Start the clock of an idle runner without a gateway; a busy one has its lease."""
+        if self._attempt is not None:
+            self._connected()
+        elif self._idle_timer is None:
+            self._idle_timer = self._loop.call_later(
+                self._options.idle_seconds, self._end, Exit.NO_GATEWAY
+            )
+
+    def _terminate(self) -> None:
+        if self._attempt is None:
+            self._end(Exit.DONE)
+        elif self._ending is None:
+            self._ending = asyncio.create_task(self._say_last_words())
+
+    async def _say_last_words(self) -> None:
+        if self._work is not None:
+            self._work.cancel()
+        if self._attempt is not None:
+            self._attempt.abandon("the runner was asked to end by a signal")
+        await self._family.kill_all()
+        # `done` ends the session earlier.
+        await asyncio.sleep(_LAST_WORDS_SECONDS)
+        self._end(Exit.TERMINATED)
+
+
+async def _closing(socket: ClientWebSocketResponse, sending: Coroutine[None, None, None]) -> None:
+    """Await *sending*; when it fails, close *socket*, so that its receiver ends too."""
+    try:
+        await sending
+    except (ClientError, OSError):
+        await socket.close()
+
+
+async def serve(options: Options) -> Exit:
+    """Prepare everything that a claim needs, and serve until the end."""
+    home = Home(options.home)
+    family = Family()
+    timeout = ClientTimeout(total=None, sock_connect=5)
+    async with ClientSession(timeout=timeout) as http:
+        try:
+            return await Session(options, http, family, home).run()
+        finally:
+            family.close()

@@ -1,0 +1,414 @@
+"""Runs one step: its tries, its time limits, what it leaves, and how it ended."""
+
+import asyncio
+import errno
+import os
+import signal
+import tempfile
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import monotonic
+
+from pydantic import JsonValue
+
+from plue.wire.events import EventType, Reason, StepState
+from plue.wire.frames import Assignment
+from plue.wire.plan import RefField, Step
+from plue_runner import outputs as output_file
+from plue_runner.capture import Capture, Tail
+from plue_runner.command import Command, Places, prepared
+from plue_runner.faults import Fault, short
+from plue_runner.journal import Journal
+from plue_runner.output import Chunk, Chunker, StreamName
+from plue_runner.pipes import Pipes
+from plue_runner.process import Family, Spawned
+from plue_runner.typed import parsed
+from plue_runner.values import Result, Values
+
+__all__ = ["Ended", "Setting", "StepRun", "Stop"]
+
+_DRAIN_SECONDS = 1.0  # how long a background process may hold the pipe after the step has ended
+_STUCK_PIPE_SECONDS = 5.0  # the same, after all that can be found has been killed
+_TAIL_LINES = 20
+_TAIL_BYTES = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What all steps of an attempt share. ``kept`` are the fields that the plan refers to."""
+
+    runner: str
+    assignment: Assignment
+    places: Places
+    host: Mapping[str, str]
+    family: Family
+    journal: Journal
+    values: Values
+    kept: frozenset[tuple[str, RefField]]
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Why a step is stopped from outside or by a time limit, and how it then counts."""
+
+    state: StepState
+    reason: Reason
+    message: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a step ended, for the order of the steps that follow and for the run's end."""
+
+    step: Step
+    state: StepState
+    reason: Reason | None
+    tries: int
+    message: str | None = None
+
+
+@dataclass(slots=True)
+class _Try:
+    """One try: what it printed and how it ended."""
+
+    number: int
+    tail: Tail = field(default_factory=lambda: Tail(_TAIL_BYTES))
+    captures: dict[RefField, Capture] = field(default_factory=dict)
+    state: StepState = StepState.SUCCEEDED
+    reason: Reason | None = None
+    message: str | None = None
+    exit_code: int | None = None
+    outputs: dict[str, JsonValue] = field(default_factory=dict)
+    began: bool = False
+
+    def keep(self, stream: StreamName, text: str) -> None:
+        """Keep what the step prints, as far as somebody may ask for it."""
+        self.tail.feed(text)
+        names: tuple[RefField, ...] = (stream, "log")
+        for name in names:
+            capture = self.captures.get(name)
+            if capture is not None:
+                capture.feed(text)
+
+    def count_as(self, stop: Stop) -> None:
+        """Count as *stop* says."""
+        self.state, self.reason, self.message = stop.state, stop.reason, stop.message
+
+    def fail(self, reason: Reason, message: str) -> None:
+        """Count as failed, unless it failed for another reason before."""
+        if self.state is StepState.SUCCEEDED:
+            self.state, self.reason, self.message = StepState.FAILED, reason, short(message)
+
+
+class StepRun:
+    """One step that runs now."""
+
+    def __init__(self, step: Step, setting: Setting, *, key: str) -> None:
+        """Prepare to run *step*; *key* is a file name that belongs to it alone."""
+        self._step = step
+        self._setting = setting
+        self._key = key
+        self._loop = asyncio.get_running_loop()
+        self._stopped: Stop | None = None
+        self._grace = 0.0
+        self._process: Spawned | None = None
+        self._verdict: asyncio.Future[Stop | None] | None = None
+
+    def stop(self, stop: Stop, *, grace: float) -> None:
+        """End the step: TERM, and KILL after *grace* seconds. A shorter grace may follow."""
+        if self._stopped is None:
+            self._stopped = stop
+            self._grace = grace
+            self._decide(stop)
+        elif grace == 0 and self._process is not None:
+            self._setting.family.kill(self._process)
+
+    async def run(self) -> Ended:
+        """Run the step to its end, with all its tries, and record it."""
+        began = monotonic()
+        last = await self._try(1)
+        while self._may_try_again(last):
+            last = await self._try(last.number + 1)
+        return self._complete(last, int((monotonic() - began) * 1000))
+
+    def _may_try_again(self, last: _Try) -> bool:
+        # What could not even start will not start the next time.
+        failed = last.began and last.state is StepState.FAILED
+        return failed and self._stopped is None and last.number <= self._step.retry
+
+    def _complete(self, last: _Try, duration: int) -> Ended:
+        tries = last.number if last.began else last.number - 1
+        setting = self._setting
+        masked = setting.journal.masker.json(last.outputs)
+        outputs = masked if isinstance(masked, dict) else {}
+        setting.values.record(
+            self._step.name,
+            Result(last.state, last.reason, last.exit_code, last.captures, outputs),
+        )
+        body: dict[str, JsonValue] = {
+            "attempt": setting.assignment.attempt,
+            "state": last.state.value,
+            "reason": last.reason,
+            "message": last.message,
+            "exit_code": last.exit_code,
+            "tries": tries,
+            "duration_ms": duration,
+            "outputs": outputs or None,
+            "tail": _end_of(last.tail) if last.state is StepState.FAILED else None,
+        }
+        setting.journal.write(EventType.STEP_COMPLETED, self._step.name, body)
+        return Ended(self._step, last.state, last.reason, tries, last.message)
+
+    # ── one try ──────────────────────────────────────────────────────────────────────────────────
+
+    async def _try(self, number: int) -> _Try:
+        this = _Try(number, captures=self._captures())
+        if self._stopped is not None:
+            this.count_as(self._stopped)
+            return this
+        try:
+            command = self._prepare(number)
+            process, pipes = self._start(command, this)
+        except Fault as fault:
+            this.fail(fault.reason, str(fault))
+            return this
+        this.began = True
+        self._journal_start(number)
+        stop = await self._watch(process, pipes)
+        await self._settle(process, pipes, stop)
+        _judge(this, process, stop)
+        self._collect(this, command.output)
+        return this
+
+    def _captures(self) -> dict[RefField, Capture]:
+        limit = self._setting.assignment.limits.stdout_bytes
+        names: tuple[RefField, ...] = ("stdout", "stderr", "log")
+        wanted = [n for n in names if (self._step.name, n) in self._setting.kept]
+        if self._step.output_schema is not None and "stdout" not in wanted:
+            wanted.append("stdout")
+        return {name: Capture(limit) for name in wanted}
+
+    def _prepare(self, number: int) -> Command:
+        setting = self._setting
+        try:
+            return prepared(
+                self._step,
+                key=self._key,
+                number=number,
+                assignment=setting.assignment,
+                values=setting.values,
+                places=setting.places,
+                host=setting.host,
+                runner=setting.runner,
+            )
+        except OSError as error:
+            raise _disk_fault(error) from error
+
+    def _start(self, command: Command, this: _Try) -> tuple[Spawned, Pipes]:
+        stdin = self._stdin(command.stdin)
+        stdout, stdout_end = os.pipe()
+        stderr, stderr_end = os.pipe()
+        try:
+            process = self._setting.family.spawn(
+                command.argv,
+                step=self._step.name,
+                env=command.env,
+                cwd=command.cwd,
+                stdin=stdin,
+                stdout=stdout_end,
+                stderr=stderr_end,
+            )
+        except (OSError, ValueError) as error:
+            os.close(stdout)
+            os.close(stderr)
+            raise _start_fault(error, command, self._step) from error
+        finally:
+            for descriptor in (stdin, stdout_end, stderr_end):
+                os.close(descriptor)
+        self._process = process
+        return process, self._pipes(stdout, stderr, this)
+
+    def _stdin(self, content: bytes | None) -> int:
+        if content is None:
+            return os.open(os.devnull, os.O_RDONLY)
+        # A file and not a pipe: of any size, and nobody can wait for anybody.
+        try:
+            with tempfile.TemporaryFile(dir=self._setting.places.steps) as file:
+                file.write(content)
+                file.seek(0)
+                return os.dup(file.fileno())
+        except OSError as error:
+            raise _disk_fault(error) from error
+
+    def _pipes(self, stdout: int, stderr: int, this: _Try) -> Pipes:
+        journal, step = self._setting.journal, self._step.name
+        attempt = self._setting.assignment.attempt
+
+        def emit(chunk: Chunk) -> None:
+            journal.output(step, attempt, this.number, chunk)
+
+        chunker = Chunker(journal.masker, this.keep)
+        ends: dict[StreamName, int] = {"stdout": stdout, "stderr": stderr}
+        return Pipes(ends, chunker=chunker, emit=emit, spool=journal.spool)
+
+    def _journal_start(self, number: int) -> None:
+        attempt = self._setting.assignment.attempt
+        shown = self._step.action.shown or self._step.action.script or ""
+        body: dict[str, JsonValue] = {"attempt": attempt, "try": number, "shown": short(shown)}
+        self._setting.journal.write(EventType.STEP_STARTED, self._step.name, body)
+
+    # ── until it ends ────────────────────────────────────────────────────────────────────────────
+
+    def _decide(self, stop: Stop | None) -> None:
+        if self._verdict is not None and not self._verdict.done():
+            self._verdict.set_result(stop)
+
+    async def _watch(self, process: Spawned, pipes: Pipes) -> Stop | None:
+        """Wait until the process ends by itself (None) or has to be stopped."""
+        self._verdict = self._loop.create_future()
+        if self._stopped is not None:
+            return self._stopped
+        process.exit.add_done_callback(lambda _: self._decide(None))
+        timer = self._timer()
+        idle = asyncio.create_task(self._watch_idle(pipes)) if self._idle_limit else None
+        try:
+            return await self._verdict
+        finally:
+            if timer is not None:
+                timer.cancel()
+            if idle is not None:
+                idle.cancel()
+
+    def _timer(self) -> asyncio.TimerHandle | None:
+        limit = self._step.timeout_seconds
+        if limit is None:
+            return None
+        message = f"it took longer than {limit:g} s"
+        stop = Stop(StepState.FAILED, Reason.STEP_TIMEOUT, message)
+        return self._loop.call_later(limit, self._decide, stop)
+
+    @property
+    def _idle_limit(self) -> float | None:
+        return self._step.idle_timeout_seconds
+
+    async def _watch_idle(self, pipes: Pipes) -> None:
+        limit = self._idle_limit or 0
+        while True:
+            # A step that cannot print because its pipes are not read is not idle.
+            silent = 0.0 if pipes.paused else self._loop.time() - pipes.heard
+            if silent >= limit:
+                message = f"it printed nothing for {limit:g} s"
+                self._decide(Stop(StepState.FAILED, Reason.IDLE_TIMEOUT, message))
+                return
+            await asyncio.sleep(limit - silent)
+
+    async def _settle(self, process: Spawned, pipes: Pipes, stop: Stop | None) -> None:
+        """Return when nothing of the try is left and all it printed is recorded."""
+        family = self._setting.family
+        if stop is not None:
+            own = stop is self._stopped
+            grace = self._grace if own else self._setting.assignment.limits.grace_seconds
+            await family.end(process, grace)
+        else:
+            await self._drain(pipes, _DRAIN_SECONDS)
+        if family.leftovers(process):
+            await family.clear(process)
+        await self._drain(pipes, _STUCK_PIPE_SECONDS)
+        pipes.finish()
+        family.settled(process)
+
+    async def _drain(self, pipes: Pipes, seconds: float) -> None:
+        """Wait for the end of both pipes; time in which they are not read does not count."""
+        if pipes.drained.done():
+            return
+        left = seconds
+        while left > 0 and not pipes.drained.done():
+            tick = min(left, 0.05)
+            await asyncio.wait([pipes.drained], timeout=tick)
+            if not pipes.paused:
+                left -= tick
+
+    # ── how it ended ─────────────────────────────────────────────────────────────────────────────
+
+    def _collect(self, this: _Try, path: Path) -> None:
+        limits = self._setting.assignment.limits
+        try:
+            this.outputs.update(output_file.read(path, limits))
+            schema = self._step.output_schema
+            if schema is not None and this.state is StepState.SUCCEEDED:
+                text = this.captures["stdout"].complete("standard output")
+                this.outputs.update(parsed(text, schema))
+                output_file.check_sizes(this.outputs, limits)
+        except Fault as fault:
+            this.outputs.clear()
+            this.fail(fault.reason, str(fault))
+
+
+def _judge(this: _Try, process: Spawned, stop: Stop | None) -> None:
+    code = process.exit.result() if process.ended else None
+    if stop is not None:
+        this.count_as(stop)
+    elif code is not None and code < 0:
+        this.exit_code = 128 - code  # as a shell would show it
+        this.fail(Reason.SIGNAL, _signal_message(-code))
+    elif code:
+        this.exit_code = code
+        this.fail(Reason.EXIT_CODE, f"exit code {code}")
+    else:
+        this.exit_code = code
+
+
+def _end_of(tail: Tail) -> str:
+    text = tail.lines(_TAIL_LINES)
+    raw = text.encode()
+    return text if len(raw) <= _TAIL_BYTES else raw[-_TAIL_BYTES:].decode(errors="ignore")
+
+
+def _signal_message(number: int) -> str:
+    name = str(number)
+    with suppress(ValueError):
+        name = signal.Signals(number).name
+    hint = ", as happens when memory runs out" if number == signal.SIGKILL else ""
+    return f"it was ended by {name}{hint}"
+
+
+def _disk_fault(error: OSError) -> Fault:
+    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        return Fault(Reason.DISK_FULL, "the disk is full", remedy="free disk space, or write less")
+    return Fault(Reason.CANNOT_START, f"its files cannot be written: {error}")
+
+
+def _start_fault(error: OSError | ValueError, command: Command, step: Step) -> Fault:
+    program = os.fsdecode(command.argv[0]) if command.argv else ""
+    if not isinstance(error, OSError):
+        return Fault(Reason.CANNOT_START, f"{program!r} cannot be started: {error}")
+    match error.errno:
+        case errno.ENOENT:
+            shell = step.action.argv is None
+            remedy = "install it in the runner's image, or correct PATH in env="
+            if shell and step.action.shell == "bash":
+                remedy += ', or use shell="sh"'
+            what = "shell" if shell else "program"
+            return Fault(Reason.CANNOT_START, f"there is no {what} {program!r}", remedy=remedy)
+        case errno.EACCES:
+            return Fault(
+                Reason.CANNOT_START,
+                f"{program!r} may not be executed",
+                remedy="make it executable (chmod +x), or name the program that runs it",
+            )
+        case errno.ENOEXEC:
+            return Fault(
+                Reason.CANNOT_START,
+                f"{program!r} is not a program",
+                remedy="begin it with a line such as #!/bin/sh, or name the program that runs it",
+            )
+        case errno.E2BIG:
+            return Fault(
+                Reason.VALUE_TOO_LARGE,
+                "its environment and arguments are too large together",
+                remedy="give large values as stdin=, which has no limit",
+            )
+        case _:
+            return Fault(Reason.CANNOT_START, f"{program!r} cannot be started: {error.strerror}")

@@ -1,0 +1,135 @@
+"""The values of steps that have ended, and the text that is made of them when a step starts."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from pydantic import JsonValue
+from pydantic_core import to_json
+
+from plue.wire.events import Reason, StepState
+from plue.wire.plan import Data, Lit, Plan, Ref, RefField, Text
+from plue_runner.capture import Capture
+from plue_runner.faults import Fault
+
+__all__ = ["Result", "Values", "refs_of", "rendered"]
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a step left for others. ``captures`` has the streams that the plan refers to."""
+
+    state: StepState
+    reason: Reason | None = None
+    exit_code: int | None = None
+    captures: Mapping[RefField, Capture] = field(default_factory=dict)
+    outputs: Mapping[str, JsonValue] = field(default_factory=dict)
+
+
+def rendered(value: JsonValue) -> str:
+    """Return *value* as it appears in text: verbatim, true/false, numbers, compact JSON."""
+    return value if isinstance(value, str) else to_json(value).decode()
+
+
+class Values:
+    """What is known so far in an attempt."""
+
+    def __init__(self) -> None:
+        """Know nothing."""
+        self._results: dict[str, Result] = {}
+
+    def record(self, step: str, result: Result) -> None:
+        """Remember what *step* left."""
+        self._results[step] = result
+
+    def text(self, text: Text) -> str:
+        """Return *text* with every reference resolved.
+
+        Raises Fault: MissingValue for what is absent or null, OutputTooLarge for a stream that
+        is too long to be used whole.
+        """
+        return "".join(map(self._part, text))
+
+    def _part(self, part: Lit | Data | Ref) -> str:
+        match part:
+            case Lit():
+                return part.text
+            case Data():
+                return part.data
+            case Ref():
+                value = self._value(part)
+                if value is not None:
+                    return rendered(value)
+                if part.default is not None:
+                    return part.default
+                raise self._missing(part)
+
+    def _value(self, ref: Ref) -> JsonValue:
+        """Return the value, or None when it is absent or null."""
+        result = self._results.get(ref.ref)
+        if result is None:
+            return None
+        match ref.field:
+            case "ok":
+                return result.state is StepState.SUCCEEDED
+            case "state":
+                return result.state.value
+            case "exit_code":
+                return result.exit_code
+            case "outputs":
+                return _at(dict(result.outputs), ref.path) if ref.path else None
+            case "stdout" | "stderr" | "log":
+                return self._stream(result, ref)
+
+    @staticmethod
+    def _stream(result: Result, ref: Ref) -> str | None:
+        capture = result.captures.get(ref.field)
+        if capture is not None:
+            if ref.tail is not None:
+                return capture.tail(ref.tail)
+            return capture.complete(f"{ref.ref}.{ref.field}")
+        # `when=False` gives empty text; what was skipped for a failure never gets a value.
+        return "" if result.reason is Reason.CONDITION else None
+
+    def _missing(self, ref: Ref) -> Fault:
+        name = ".".join(map(str, (ref.ref, ref.field, *ref.path)))
+        result = self._results.get(ref.ref)
+        if result is None:
+            return Fault(Reason.MISSING_VALUE, f"{name} is not known: {ref.ref!r} has not ended")
+        if result.state in {StepState.SKIPPED, StepState.CANCELLED}:
+            return Fault(Reason.MISSING_VALUE, f"{name} has no value: it was {result.state}")
+        if ref.field == "outputs":
+            key = ref.path[0] if ref.path else "NAME"
+            return Fault(
+                Reason.MISSING_VALUE,
+                f"{name} has no value: {ref.ref!r} did not set it",
+                remedy=f'write it with `echo "{key}=…" >> "$PLUE_OUTPUT"`, '
+                f'or use .outputs.get("{key}", default)',
+            )
+        return Fault(Reason.MISSING_VALUE, f"{name} has no value")
+
+
+def _at(value: JsonValue, path: tuple[str | int, ...]) -> JsonValue:
+    for key in path:
+        match value, key:
+            case dict(), str():
+                value = value.get(key)
+            case list(), int() if -len(value) <= key < len(value):
+                value = value[key]
+            case _:
+                return None
+    return value
+
+
+def refs_of(plan: Plan, env: Mapping[str, Text]) -> set[tuple[str, RefField]]:
+    """Return which fields of which steps the plan, or the workflow's *env*, uses."""
+    texts: list[Text] = [*env.values(), *(fail.reason for fail in plan.fails)]
+    for step in plan.steps:
+        shell = step.action
+        texts += (*step.env.values(), step.cwd, *(shell.argv or ()), *shell.holes.values())
+        if shell.stdin is not None:
+            texts.append(shell.stdin)
+    if plan.end is not None:
+        texts += (value for value in plan.end.outputs.values() if isinstance(value, tuple))
+    refs = {(part.ref, part.field) for text in texts for part in text if isinstance(part, Ref)}
+    refs.update((ref.ref, ref.field) for ref in plan.awaits)
+    return refs

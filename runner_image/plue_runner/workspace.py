@@ -1,0 +1,119 @@
+"""The folder that a run works in: empty, unpacked from an archive, or the tree itself."""
+
+import asyncio
+import errno
+import hashlib
+import tarfile
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+
+from plue.errors import NotFoundError, UnavailableError
+from plue.wire.events import Reason
+from plue.wire.frames import Workspace
+from plue_runner.faults import Fault
+
+__all__ = ["Download", "make_workspace"]
+
+Download = Callable[[str], AbstractAsyncContextManager[AsyncIterator[bytes]]]
+"""Opens a blob by its id; raises NotFoundError or UnavailableError."""
+
+_TRIES = 8
+_FIRST_WAIT, _LONGEST_WAIT = 0.1, 5.0
+
+
+async def make_workspace(
+    wanted: Workspace, *, folder: Path, archive: Path, download: Download
+) -> Path:
+    """Return the folder to work in.
+
+    *folder* exists and is empty; *archive* is where a blob is put before it is unpacked. Raises
+    Fault: WorkspaceFailed or DiskFull.
+    """
+    match wanted.kind:
+        case "none":
+            return folder
+        case "in_place":
+            return _in_place(wanted)
+        case "blob":
+            await _fetch(wanted.blob or "", archive, download)
+            # A thread that is not waited for any more cannot be stopped, but its folder is gone
+            # together with this process.
+            await asyncio.to_thread(_unpack, archive, folder)
+            return folder
+
+
+def _in_place(wanted: Workspace) -> Path:
+    path = Path(wanted.path or "")
+    if not path.is_absolute() or not path.is_dir():
+        raise Fault(
+            Reason.WORKSPACE_FAILED,
+            f"there is no folder {wanted.path!r}",
+            remedy="was it moved or removed since the run was created?",
+        )
+    return path
+
+
+async def _fetch(blob: str, archive: Path, download: Download) -> None:
+    wait = _FIRST_WAIT
+    for left in reversed(range(_TRIES)):
+        try:
+            await _fetch_once(blob, archive, download)
+        except NotFoundError as error:
+            raise Fault(
+                Reason.WORKSPACE_FAILED,
+                f"the workspace's archive {blob[:12]} is not on the server any more",
+                remedy="create a new run",
+            ) from error
+        except UnavailableError as error:
+            if not left:
+                message = f"the workspace's archive cannot be fetched: {error}"
+                raise Fault(Reason.WORKSPACE_FAILED, message) from error
+            await asyncio.sleep(wait)
+            wait = min(2 * wait, _LONGEST_WAIT)
+        except OSError as error:
+            raise _disk_fault(error) from error
+        else:
+            return
+
+
+async def _fetch_once(blob: str, archive: Path, download: Download) -> None:
+    digest = hashlib.sha256()
+    with archive.open("wb") as file:
+        async with download(blob) as chunks:
+            async for chunk in chunks:
+                digest.update(chunk)
+                file.write(chunk)
+    if digest.hexdigest() != blob:
+        raise UnavailableError(f"what came is not the archive {blob[:12]}")
+
+
+def _unpack(archive: Path, folder: Path) -> None:
+    try:
+        with tarfile.open(archive) as tar:
+            tar.extractall(folder, filter="data")
+    except tarfile.FilterError as error:
+        member = getattr(error, "tarinfo", None)
+        name = "a member" if member is None else repr(member.name)
+        raise Fault(
+            Reason.WORKSPACE_FAILED,
+            f"{name} of the workspace's archive is refused: {error}",
+            remedy="links out of the workspace and special files cannot be copied",
+        ) from error
+    except tarfile.TarError as error:
+        raise Fault(
+            Reason.WORKSPACE_FAILED, f"the workspace's archive cannot be read: {error}"
+        ) from error
+    except OSError as error:
+        raise _disk_fault(error) from error
+    archive.unlink(missing_ok=True)
+
+
+def _disk_fault(error: OSError) -> Fault:
+    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        return Fault(
+            Reason.DISK_FULL,
+            "the disk is full: the workspace could not be copied",
+            remedy="free disk space, or let .gitignore leave out what the run does not need",
+        )
+    return Fault(Reason.WORKSPACE_FAILED, f"the workspace could not be copied: {error}")
