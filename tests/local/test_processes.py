@@ -212,6 +212,18 @@ async def test_a_new_server_sweeps_what_a_dead_runner_left(
     _forget(first)
 
 
+async def test_a_new_server_knows_who_has_gone(make_host: MakeHost) -> None:
+    """What a server ended is gone for the next one at once, with the reason."""
+    first = make_host("broken")
+    await first.create(_new())
+    expected = await _gone(first)
+    second = make_host("plain")
+    await second.start()
+    assert [expected] == await second.observe()
+    await second.create(_new())
+    assert [expected] == await second.observe()
+
+
 async def test_a_reused_pid_is_not_the_runner(make_host: MakeHost, tmp_path: Path) -> None:
     """A record whose start time does not fit names nobody, and nobody is harmed."""
     home = tmp_path / "runners" / "default-a"

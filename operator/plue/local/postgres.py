@@ -112,6 +112,11 @@ class EmbeddedPostgres:
         return make_conninfo(host=str(self._socket), port=5432, user="postgres", dbname=database)
 
     @property
+    def exists(self) -> bool:
+        """Whether there is a database already; making one takes some seconds."""
+        return (self._cluster / "PG_VERSION").exists()
+
+    @property
     def pid(self) -> int | None:
         """The server's process; None while there is none."""
         return self._process.pid if self._process else None
@@ -148,8 +153,7 @@ class EmbeddedPostgres:
     # ── the cluster's files ──────────────────────────────────────────────────────────────────────
 
     async def _initialise(self, launch: Launch) -> None:
-        version = self._cluster / "PG_VERSION"
-        if version.exists():
+        if self.exists:
             return
         # Made beside its place and renamed, so that an interrupted initdb leaves no half cluster.
         fresh = self._cluster.with_name(self._cluster.name + ".new")

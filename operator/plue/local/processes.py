@@ -2,8 +2,10 @@
 
 Each runner has a home below one folder: its record, its log, its spool and workspace. A runner is
 in its own session, so it survives Ctrl-C and the death of the server; a server that starts again
-finds the homes and watches the same processes on. `gone` is said only when the runner and
-everything that carries its cookie has ended, because a claim may be repeated as soon as it is.
+finds the homes and watches the same processes on. Of a runner that has gone a tombstone stays for
+a while, so that the next server can say so and need not wait for it. `gone` is said only when the
+runner and everything that carries its cookie has ended, because a claim may be repeated as soon
+as it is.
 """
 
 import asyncio
@@ -37,6 +39,7 @@ RunnerCommand = Callable[[RunnerId, Path], Sequence[str]]
 
 _RECORD = "process.json"
 _LOG = "runner.log"
+_TOMBSTONE = ".gone"
 _REMEMBERED = 256  # gone runners that are still listed; an older one is not, which means the same
 
 
@@ -87,7 +90,9 @@ class ProcessHost:
 
     async def start(self) -> None:
         """Take over the runners that a predecessor left, living and dead."""
-        homes = await asyncio.to_thread(self._homes)
+        homes, tombstones = await asyncio.to_thread(self._found)
+        for tombstone in tombstones:
+            self._bury(_read_tombstone(tombstone))
         for home in homes:
             runner = _Runner(RunnerId(home.name), home, _read_mark(home))
             self._runners[runner.id] = runner
@@ -169,15 +174,28 @@ class ProcessHost:
         _hand_token(child, runner.token)
         return made
 
-    def _homes(self) -> list[Path]:
+    def _found(self) -> tuple[list[Path], list[Path]]:
+        """Return the homes and, oldest first, the tombstones that are in the folder."""
         try:
             self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            return sorted(path for path in self._folder.iterdir() if path.is_dir())
+            homes = sorted(path for path in self._folder.iterdir() if path.is_dir())
+            tombstones = sorted(
+                self._folder.glob(f"*{_TOMBSTONE}"), key=lambda path: path.stat().st_mtime
+            )
         except OSError as error:
             raise UnavailableError(
                 f"the runners' folder {self._folder} cannot be used: {error.strerror}",
                 remedy="make it writable, or choose another data folder with --data",
             ) from error
+        return homes, tombstones
+
+    def _bury(self, seen: SeenRunner) -> None:
+        """List *seen* as gone, and forget those that went long ago."""
+        self._gone[seen.id] = seen
+        while len(self._gone) > _REMEMBERED:
+            oldest = next(iter(self._gone))
+            del self._gone[oldest]
+            (self._folder / f"{oldest}{_TOMBSTONE}").unlink(missing_ok=True)
 
     # ── watching ─────────────────────────────────────────────────────────────────────────────────
 
@@ -190,12 +208,11 @@ class ProcessHost:
         code = runner.child.wait() if runner.child else None
         await _end_leftovers(runner)
         seen = _farewell(runner, code)
+        _write_tombstone(self._folder / f"{runner.id}{_TOMBSTONE}", seen)
         if not await asyncio.to_thread(_remove_tree, runner.home):
             _log.warning("runner_home_left", runner=runner.id, home=str(runner.home))
         del self._runners[runner.id]
-        self._gone[runner.id] = seen
-        while len(self._gone) > _REMEMBERED:
-            del self._gone[next(iter(self._gone))]
+        self._bury(seen)
         _log.debug("runner_gone", runner=runner.id, code=code, message=seen.message)
         runner.gone.set()
         self.on_change()
@@ -274,6 +291,20 @@ def _write_mark(runner: _Runner) -> None:
     fresh = runner.home / f"{_RECORD}.new"
     fresh.write_text(json.dumps({"pid": runner.mark.pid, "started": runner.mark.started}))
     fresh.replace(runner.home / _RECORD)
+
+
+def _write_tombstone(path: Path, seen: SeenRunner) -> None:
+    # Without it, on a full disk, the next server learns of the end a little later.
+    with contextlib.suppress(OSError):
+        path.write_text(seen.message or "")
+
+
+def _read_tombstone(path: Path) -> SeenRunner:
+    name = RunnerId(path.name.removesuffix(_TOMBSTONE))
+    with contextlib.suppress(OSError):
+        if message := path.read_text(errors="replace"):
+            return SeenRunner(name, "gone", Reason.RUNNER_LOST, message)
+    return SeenRunner(name, "gone")
 
 
 def _last_line(path: Path) -> str:

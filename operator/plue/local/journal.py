@@ -1,0 +1,86 @@
+"""Where a local server's own log goes: JSON lines to a file, and a few of them to people.
+
+The file has everything from INFO on. The terminal has warnings and errors, as one line each: what
+runs do is shown by the commands that started them.
+"""
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import TextIO, cast
+
+import structlog
+from structlog.typing import EventDict, WrappedLogger
+
+from plue.errors import UnavailableError
+
+__all__ = ["configure_journal"]
+
+_FILE_BYTES = 16 * 1024 * 1024
+_SHOWN_FROM = {"warning", "error", "critical"}
+_HIDDEN = {"level", "timestamp", "event", "exception"}
+
+
+def configure_journal(path: Path, *, people: TextIO | None) -> None:
+    """Send all logs of this process to *path*, and what people must know to *people*.
+
+    Raises UnavailableError when the file cannot be written.
+    """
+    try:
+        if path.exists() and path.stat().st_size > _FILE_BYTES:
+            path.replace(path.with_suffix(".log.1"))
+        file = path.open("a", encoding="utf-8", buffering=1)
+    except OSError as error:
+        raise UnavailableError(
+            f"the log {path} cannot be written: {error.strerror}",
+            remedy="free disk space, or give another folder with --data",
+        ) from error
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            _to_people(people),
+            structlog.processors.JSONRenderer(default=str),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        # structlog asks for a whole TextIO, and uses its write and flush.
+        logger_factory=structlog.WriteLoggerFactory(file=cast("TextIO", _Forgiving(file))),
+        cache_logger_on_first_use=True,
+    )
+    # Libraries that use the standard library's logging speak in the same file, as they can.
+    logging.basicConfig(stream=file, level=logging.WARNING, force=True)
+
+
+class _Forgiving:
+    """A log file whose full disk ends no server."""
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+
+    def write(self, text: str) -> int:
+        try:
+            return self._file.write(text)
+        except OSError:
+            return 0
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError):
+            self._file.flush()
+
+
+def _to_people(
+    people: TextIO | None,
+) -> Callable[[WrappedLogger, str, EventDict], EventDict]:
+    def show(_logger: WrappedLogger, _name: str, event: EventDict) -> EventDict:
+        if people is not None and event.get("level") in _SHOWN_FROM:
+            fields = "  ".join(f"{k}={v}" for k, v in event.items() if k not in _HIDDEN)
+            words = str(event.get("event", "")).replace("_", " ")
+            # When the terminal is gone, the file has it.
+            with contextlib.suppress(OSError, ValueError):
+                people.write(f"  ! {words}  {fields}\n")
+                people.flush()
+        return event
+
+    return show
