@@ -4,6 +4,7 @@ The file has everything from INFO on. The terminal has warnings and errors, as o
 runs do is shown by the commands that started them.
 """
 
+import contextlib
 import logging
 from collections.abc import Callable
 from pathlib import Path

@@ -177,7 +177,7 @@ class LocalServer:
             blobs=blobs,
             access=LocalAccess(self._token),
             info=info,
-            metrics=engine.context.metrics.render,
+            metrics=engine.metrics,
             ready=_health_of(engine),
             local_tree=tree,
         )
