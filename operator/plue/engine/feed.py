@@ -146,7 +146,8 @@ class Feed:
         changed = channel.changed
         if channel.last <= after:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(changed.wait(), POLL_SECONDS)
+                async with asyncio.timeout(POLL_SECONDS):
+                    await changed.wait()
         return channel.last <= after and _now() - channel.checked_at >= POLL_SECONDS
 
 

@@ -45,8 +45,10 @@ class Loop:
 
     async def _forever(self) -> None:
         while True:
+            # Not wait_for: before Python 3.12 it can swallow the cancellation that ends us.
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._woken.wait(), self._every)
+                async with asyncio.timeout(self._every):
+                    await self._woken.wait()
             self._woken.clear()
             await self._once()
 

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Coroutine, Iterable, Sequence
 
 import structlog
 from aiohttp import WSMsgType, web
@@ -34,6 +34,11 @@ _log = structlog.get_logger(__name__)
 
 HELLO_SECONDS = 10.0
 RENEW_EVERY = 1.0
+HEARTBEAT_SECONDS = 20.0
+"""A socket whose other end is silent for one and a half of these is half open, and is closed."""
+
+CLOSE_SECONDS = 1.0
+"""How long closing waits for the other end's goodbye."""
 
 
 class Gateway:
@@ -50,7 +55,7 @@ class Gateway:
         poll = engine.context.settings.poll.total_seconds()
         self._attend = Loop("attend", self._attend_pass, every=poll, metrics=metrics)
         self._renew = Loop("renew", self._renew_pass, every=RENEW_EVERY, metrics=metrics)
-        self._assigning: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
         self.app = web.Application()
         self.app.router.add_get("/runner/v1/session", self._session)
         self.app.router.add_get("/runner/v1/blobs/{blob}", self._blob)
@@ -64,9 +69,9 @@ class Gateway:
         await self._renew.close()
         await asyncio.gather(*(s.close() for s in list(self._sessions.values())))
         await self._recorder.close()
-        for task in list(self._assigning):
+        for task in list(self._tasks):
             task.cancel()
-        await asyncio.gather(*self._assigning, return_exceptions=True)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     # ── engine.ports.Sessions ────────────────────────────────────────────────────────────────────
 
@@ -76,9 +81,12 @@ class Gateway:
 
     def assign(self, runners: Sequence[RunnerId]) -> None:
         """Push the open assignments of these runners at once."""
-        task = asyncio.create_task(self._assign(runners))
-        self._assigning.add(task)
-        task.add_done_callback(self._assigning.discard)
+        self._spawn(self._assign(runners))
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _assign(self, runners: Sequence[RunnerId]) -> None:
         # When the store is away, the attend pass finds the claims later.
@@ -138,7 +146,10 @@ class Gateway:
 
     async def _session(self, request: web.Request) -> web.WebSocketResponse:
         socket = web.WebSocketResponse(
-            heartbeat=20.0, max_msg_size=frames.MAX_FRAME_BYTES, compress=False
+            heartbeat=HEARTBEAT_SECONDS,
+            max_msg_size=frames.MAX_FRAME_BYTES,
+            compress=False,
+            timeout=CLOSE_SECONDS,
         )
         await socket.prepare(request)
         hello = await _hello(socket)
@@ -162,7 +173,8 @@ class Gateway:
         self._sessions[session.runner] = session
         self._context.metrics.sessions.set(len(self._sessions))
         if older is not None:
-            await older.close(CLOSE_REVOKED, b"a newer session of this runner stands")
+            # Beside the newer one: the older may be half open and slow to close.
+            self._spawn(older.close(CLOSE_REVOKED, b"a newer session of this runner stands"))
         try:
             if await self._welcome(session, hello, answer):
                 await session.serve()

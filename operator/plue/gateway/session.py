@@ -74,11 +74,14 @@ class Session:
             pass
 
     async def assign(self, assignment: Assignment, *, started: bool, acked: int) -> None:
-        """Tell the runner its assignment, unless it knows it; safe to repeat."""
+        """Tell the runner its assignment, unless it knows it; safe to repeat.
+
+        Once a session is enough: a socket delivers in order, or ends and begins with ``hello``.
+        """
         if self._assigned is None:
             self._assigned, self._acked = assignment, acked
-        if not started:
-            await self.send(frames.Assign(assignment=assignment))
+            if not started:
+                await self.send(frames.Assign(assignment=assignment))
 
     async def cancel(self, cancel: frames.Cancel) -> None:
         """Tell the runner to end its attempt; repeats are sent only when they are more urgent."""

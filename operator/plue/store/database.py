@@ -171,7 +171,7 @@ class Database:
         while True:
             try:
                 await self._listen_once(heard, lost)
-            except (psycopg.Error, OSError) as error:
+            except (psycopg.Error, OSError, TimeoutError) as error:
                 self.last_failure = asyncio.get_running_loop().time()
                 _log.warning("listener_lost", error=str(error).strip())
             await asyncio.sleep(0.5)
@@ -190,7 +190,8 @@ class Database:
                 async for notification in connection.notifies(timeout=10.0):
                     heard(json.loads(notification.payload))
                 # A dead socket is silent: ask something, so that it costs ten seconds at most.
-                await asyncio.wait_for(connection.execute("SELECT 1"), timeout=5.0)
+                async with asyncio.timeout(5.0):
+                    await connection.execute("SELECT 1")
 
 
 class Transaction:

@@ -22,7 +22,7 @@ SELECT id, state, gateway IS NOT NULL AS connected,
 -- name: queued_in_pool
 SELECT count(*) AS queued FROM (
     SELECT 1 FROM workflow_runs WHERE state = 'queued' AND pool = %(pool)s
-       AND (not_before IS NULL OR not_before <= now()) LIMIT 1000) AS some;
+       AND (not_before IS NULL OR not_before <= now()) LIMIT 1000) AS waiting;
 
 -- name: insert_runner
 INSERT INTO runners (id, pool, host, token_hash)
