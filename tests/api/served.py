@@ -49,13 +49,16 @@ def an_api(
         return health
 
     blobs = Blobs(folder / "blobs")
-    kind = "text/plain; version=0.0.4; charset=utf-8"
+
+    async def numbers() -> tuple[bytes, str]:
+        return b"plue_runs_total 1\n", "text/plain; version=0.0.4; charset=utf-8"
+
     app = make_api(
         engine=engine,
         blobs=blobs,
         access=LocalAccess(TOKEN),
         info=ServerInfo(version="0.1.0", mode="local", root=str(folder), started_at=START),
-        metrics=(lambda: (b"plue_runs_total 1\n", kind)) if metrics else None,
+        metrics=numbers if metrics else None,
         ready=ready,
         local_tree=tree,
         limits=limits,

@@ -258,7 +258,7 @@ def make_api(
     blobs: Blobs,
     access: Access,
     info: ServerInfo,
-    metrics: Callable[[], tuple[bytes, str]] | None,
+    metrics: Callable[[], Awaitable[tuple[bytes, str]]] | None,
     ready: Callable[[], Awaitable[Health]],
     local_tree: Repository | None,
     limits: ApiLimits | None = None,

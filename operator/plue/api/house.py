@@ -52,7 +52,7 @@ async def get_metrics(call: Call[Nothing, Nothing]) -> Outcome:
     metrics = call.request.app[HOUSE].metrics
     if metrics is None:
         raise web.HTTPNotFound
-    text, kind = metrics()
+    text, kind = await metrics()
     return web.Response(body=text, headers={"Content-Type": kind})
 
 

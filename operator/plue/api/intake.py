@@ -7,7 +7,7 @@ that are not finite. Each refusal names the field.
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Any, TypeVar, get_args, get_origin
 
 from aiohttp import web
@@ -17,7 +17,7 @@ from pydantic import BaseModel, ValidationError
 from plue.api.problems import MalformedError, MediaTypeError, TooLargeError, did_you_mean
 from plue.errors import RejectedError
 
-__all__ = ["parse_body", "parse_query", "read_json", "refuse_unkeepable"]
+__all__ = ["body_chunks", "parse_body", "parse_query", "read_json", "refuse_unkeepable"]
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -73,12 +73,23 @@ def _refuse_constant(name: str) -> float:
     raise ValueError(f"{name} is not JSON")
 
 
+async def body_chunks(request: web.Request) -> AsyncIterator[bytes]:
+    """Yield the body as it arrives, unpacked. Raises MalformedError when it cannot be unpacked."""
+    try:
+        async for chunk in request.content.iter_any():
+            yield chunk
+    except web.RequestPayloadError as error:
+        # aiohttp would read on to find the end, and log what it stumbles over.
+        request.content.feed_eof()
+        raise MalformedError("the body is not what its Content-Encoding says") from error
+
+
 async def _read(request: web.Request, limit: int) -> bytes:
     """Return the request's body, unpacked; raises TooLargeError beyond *limit* bytes."""
     if (request.content_length or 0) > limit:
         raise TooLargeError(f"the body is larger than {limit} bytes")
     parts, size = [], 0
-    async for part in request.content.iter_any():
+    async for part in body_chunks(request):
         size += len(part)
         if size > limit:
             raise TooLargeError(f"the body is larger than {limit} bytes")

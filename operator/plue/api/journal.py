@@ -6,13 +6,10 @@ import structlog
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from plue.api.problems import canonical
+from plue.api.problems import CLIENT_LEFT, canonical
 from plue.api.streams import ENDING
 
 __all__ = ["journal_middleware"]
-
-_CLIENT_LEFT = 499
-"""The status nginx made customary for a client that did not wait for its answer."""
 
 # Asked every few seconds by machines; worth a line only when they fail.
 _QUIET = frozenset({"/healthz", "/readyz", "/metrics"})
@@ -24,7 +21,7 @@ _log = structlog.get_logger("plue.api")
 async def journal_middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Write the request's line: method, route, status, milliseconds, and how a stream ended."""
     started = time.perf_counter()
-    status, ending = _CLIENT_LEFT, None
+    status, ending = CLIENT_LEFT, None
     try:
         response = await handler(request)
         status, ending = response.status, response.get(ENDING)

@@ -35,7 +35,7 @@ class House:
 
     info: ServerInfo
     limits: ApiLimits
-    metrics: Callable[[], tuple[bytes, str]] | None
+    metrics: Callable[[], Awaitable[tuple[bytes, str]]] | None
     ready: Callable[[], Awaitable[Health]]
 
 

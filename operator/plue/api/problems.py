@@ -15,14 +15,12 @@ from typing import Any
 import structlog
 from aiohttp import web
 from aiohttp.typedefs import Handler
-from pydantic import ValidationError
 from pydantic_core import to_json
 
 from plue.api.models import DiagnosticBody, Problem
 from plue.errors import (
     ConflictError,
     GoneError,
-    InternalError,
     NotFoundError,
     PlueError,
     RejectedError,
@@ -30,6 +28,7 @@ from plue.errors import (
 )
 
 __all__ = [
+    "CLIENT_LEFT",
     "PROBLEM_JSON",
     "STREAMING",
     "ForbiddenError",
@@ -41,6 +40,9 @@ __all__ = [
     "did_you_mean",
     "problem_middleware",
 ]
+
+CLIENT_LEFT = 499
+"""The status nginx made customary for a client that did not wait for its answer."""
 
 PROBLEM_JSON = "application/problem+json"
 
@@ -173,10 +175,7 @@ def _of_aiohttp(error: web.HTTPException, request: web.Request) -> web.Response:
 
 
 def _fault(error: Exception, request: web.Request) -> web.Response:
-    """Log a fault of ours under a new id, and return the response that names only the id.
-
-    Raises ConnectionResetError when an answer has begun: a second one in it would be nonsense.
-    """
+    """Log a fault of ours under a new id, and return the response that names only the id."""
     fault = secrets.token_hex(6)
     _log.error(
         "request_failed",
@@ -185,10 +184,9 @@ def _fault(error: Exception, request: web.Request) -> web.Response:
         route=canonical(request),
         exc_info=error,
     )
-    if STREAMING in request:
-        if request.transport is not None:
-            request.transport.abort()
-        raise ConnectionResetError("the answer had begun") from error
+    if STREAMING in request and request.transport is not None:
+        # A second answer inside the first would be nonsense; what follows goes nowhere.
+        request.transport.abort()
     return _response(
         500,
         "internal",
@@ -200,24 +198,27 @@ def _fault(error: Exception, request: web.Request) -> web.Response:
     )
 
 
+def _told(error: Exception, request: web.Request) -> web.Response:
+    """Return what the client is told of *error*."""
+    if isinstance(error, ConnectionError) and _has_left(request):
+        # Nobody is there to be told; aiohttp would log the exception as an error.
+        return web.Response(status=CLIENT_LEFT)
+    if isinstance(error, web.HTTPException):
+        return _of_aiohttp(error, request)
+    told = _of_family(error) if isinstance(error, PlueError) else None
+    return _fault(error, request) if told is None else told
+
+
+def _has_left(request: web.Request) -> bool:
+    return request.transport is None or request.transport.is_closing()
+
+
 @web.middleware
 async def problem_middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Turn whatever *handler* raises into problem JSON."""
     try:
         return await handler(request)
-    except web.HTTPException as error:
-        if error.status < HTTPStatus.BAD_REQUEST:
+    except Exception as error:  # the outermost loop of a request
+        if isinstance(error, web.HTTPException) and error.status < HTTPStatus.BAD_REQUEST:
             raise
-        return _of_aiohttp(error, request)
-    except InternalError as error:
-        return _fault(error, request)
-    except PlueError as error:
-        return _of_family(error) or _fault(error, request)
-    except ValidationError as error:
-        # The edges parse through `intake`; a ValidationError here is an answer of ours gone wrong.
-        return _fault(error, request)
-    except ConnectionError:
-        # The client left. aiohttp ends the connection quietly; there is nobody to tell.
-        raise
-    except Exception as error:  # noqa: BLE001 - the outermost loop of a request
-        return _fault(error, request)
+        return _told(error, request)

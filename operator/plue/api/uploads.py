@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 
 from aiohttp import web
 
+from plue.api.intake import body_chunks
 from plue.api.keys import BLOBS, HOUSE
 from plue.api.models import Blob
 from plue.api.problems import MediaTypeError, TooLargeError
@@ -13,14 +14,22 @@ from plue.errors import RejectedError
 __all__ = ["upload_blob"]
 
 
+class _ClientLeftError(Exception):
+    """The client went away before its archive was complete."""
+
+
 async def _chunks(request: web.Request, limit: int) -> AsyncIterator[bytes]:
     """Yield the body as it arrives; raises TooLargeError beyond *limit* bytes."""
     size = 0
-    async for chunk in request.content.iter_any():
-        size += len(chunk)
-        if size > limit:
-            raise _too_large(limit)
-        yield chunk
+    try:
+        async for chunk in body_chunks(request):
+            size += len(chunk)
+            if size > limit:
+                raise _too_large(limit)
+            yield chunk
+    except ConnectionError as error:
+        # The blob store takes an OSError for its disk's.
+        raise _ClientLeftError from error
     if not size:
         raise RejectedError("the body is empty; it should be a tar archive")
 
@@ -42,5 +51,8 @@ async def upload_blob(call: Call[Nothing, Nothing]) -> Outcome:
         )
     if (request.content_length or 0) > limit:
         raise _too_large(limit)
-    name, size = await request.app[BLOBS].put(_chunks(request, limit))
+    try:
+        name, size = await request.app[BLOBS].put(_chunks(request, limit))
+    except _ClientLeftError as error:
+        raise ConnectionResetError("the client left") from error
     return Blob(id=name, bytes=size)

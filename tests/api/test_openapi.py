@@ -1,0 +1,144 @@
+"""The OpenAPI document: valid, complete, and true to what the server does."""
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Self
+
+import pytest
+import schemathesis
+from aiohttp import web
+from api.memory_engine import MemoryEngine, MemoryTree
+from api.served import TOKEN, Served, an_api
+from hypothesis import HealthCheck, Phase, given, settings
+from openapi_spec_validator import OpenAPIV31SpecValidator
+
+from plue.api.app import ROUTES
+from plue.wire.events import EventType
+
+OPERATIONS = [(route.method, route.path) for route in ROUTES]
+
+
+async def the_document(served: Served) -> dict[str, Any]:
+    """Return the document that the server gives."""
+    async with served.client.get("/openapi.json") as response:
+        assert response.status == 200
+        return dict(await response.json())
+
+
+async def test_the_document_is_valid_openapi_3_1(served: Served) -> None:
+    """The validator of the specification has nothing to say."""
+    document = await the_document(served)
+    assert document["openapi"] == "3.1.0"
+    assert list(OpenAPIV31SpecValidator(document).iter_errors()) == []
+
+
+async def test_the_document_has_every_route_and_no_other(served: Served) -> None:
+    """What is served is documented: the document and the router come from the same table."""
+    document = await the_document(served)
+    documented = {
+        (method.upper(), path) for path, item in document["paths"].items() for method in item
+    }
+    assert documented == {*OPERATIONS, ("GET", "/login")}
+    served_routes = {
+        (route.method, route.resource.canonical)
+        for route in served.app.router.routes()
+        if route.resource is not None and route.method != "HEAD"
+    }
+    assert served_routes == documented
+
+
+async def test_every_operation_documents_its_problems(served: Served) -> None:
+    """Errors are problem JSON everywhere, and credentials are needed but for four addresses."""
+    document = await the_document(served)
+    open_to_all = set()
+    for path, item in document["paths"].items():
+        for operation in item.values():
+            assert "application/problem+json" in operation["responses"]["422"]["content"]
+            assert operation["summary"]
+            if operation.get("security") == []:
+                open_to_all.add(path)
+    assert open_to_all == {"/healthz", "/readyz", "/login"}
+
+
+class Background:
+    """The API in a thread of its own, for a client that blocks."""
+
+    def __init__(self, folder: Path) -> None:
+        """Make the thread; entering starts it."""
+        self.folder = folder
+        self.url = ""
+        self.faults: list[str] = []
+        self._ready = threading.Event()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()))
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stop: asyncio.Event | None = None
+
+    def __enter__(self) -> Self:
+        """Start serving."""
+        self._thread.start()
+        assert self._ready.wait(10)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Stop serving."""
+        assert self._loop is not None
+        assert self._stop is not None
+        self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join(10)
+        assert not self._thread.is_alive()
+
+    async def _serve(self) -> None:
+        engine = MemoryEngine()
+        for _ in range(3):
+            record = engine.add_run()
+            await record.add(type_=EventType.RUN_QUEUED)
+            await record.say("build", "one\n")
+            await record.finish()
+        app, _ = an_api(self.folder, engine, tree=MemoryTree(self.folder))
+        runner = web.AppRunner(app, access_log=None)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        self.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+        self._ready.set()
+        await self._stop.wait()
+        await runner.cleanup()
+
+
+@pytest.fixture(scope="module")
+def background(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Background]:
+    """Serve for as long as this module's tests run."""
+    with Background(tmp_path_factory.mktemp("served")) as served:
+        yield served
+
+
+HEADERS = {"Authorization": f"Bearer {TOKEN}"}
+MODES = [schemathesis.GenerationMode.POSITIVE, schemathesis.GenerationMode.NEGATIVE]
+
+
+@pytest.mark.parametrize("mode", MODES, ids=["right", "wrong"])
+@pytest.mark.parametrize(("method", "path"), OPERATIONS)
+def test_no_input_is_a_fault_of_ours(
+    background: Background, method: str, path: str, mode: schemathesis.GenerationMode
+) -> None:
+    """Whatever is sent, the answer is documented, has the documented form, and is no 500."""
+    schema = schemathesis.openapi.from_url(background.url + "/openapi.json", headers=HEADERS)
+    operation = schema[path][method]
+
+    @settings(
+        max_examples=15,
+        deadline=None,
+        database=None,
+        derandomize=True,
+        phases=[Phase.explicit, Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(case=operation.as_strategy(generation_mode=mode))
+    def attempt(case: schemathesis.Case) -> None:
+        if path.endswith("/events"):
+            case.query = {**(case.query or {}), "follow": "false"}
+        case.call_and_validate(headers=HEADERS, timeout=10)
+
+    attempt()
