@@ -144,8 +144,10 @@ class ClientLock:
         return cls(descriptor)
 
     def release(self) -> None:
-        """Say that we are done."""
-        os.close(self._descriptor)
+        """Say that we are done; a second time it does nothing."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
 
 
 def write_private(path: Path, text: str) -> None:

@@ -1,0 +1,93 @@
+"""What every command begins with: where we are, and how errors and progress are said."""
+
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from plue.errors import PlueError, RejectedError, UsageError
+
+if TYPE_CHECKING:
+    from plue.cli.client import Api
+    from plue.cli.connect import Place
+
+__all__ = [
+    "error_lines",
+    "exit_code_of",
+    "here",
+    "progress",
+    "refuse_to_leave_private",
+    "server",
+]
+
+
+def here(tree: Path | None = None, data: Path | None = None) -> "Place":
+    """Return the project around the current folder. Raises NotFoundError outside of any."""
+    from plue.cli.connect import Place
+    from plue.local.instance import data_folder
+    from plue.local.tree import find_root
+
+    root = find_root(tree or Path.cwd())
+    return Place(root, (data or data_folder(root, os.environ)).absolute())
+
+
+@contextmanager
+def server() -> Iterator["Api"]:
+    """Give the API of this project's server, a private one when none is up."""
+    from plue.cli.connect import connected
+
+    place = here()
+    with ExitStack() as stack:
+        with progress() as tell:
+            api = stack.enter_context(connected(place, tell))
+        yield api
+
+
+def refuse_to_leave_private(place: "Place") -> None:
+    """Raise an error unless a server is up that stays when this command has ended."""
+    from plue.cli.connect import running_server
+
+    if running_server(place).private:
+        raise UsageError(
+            "a private server ends with the command that started it",
+            remedy="start one with `plue up`",
+        )
+
+
+@contextmanager
+def progress() -> Iterator[Callable[[str], None]]:
+    """Show what is being set up, on standard error: one line that goes away, or lines in a pipe."""
+    if not sys.stderr.isatty():
+        yield lambda text: print(f"… {text}", file=sys.stderr, flush=True)
+        return
+    from rich.console import Console
+
+    with Console(stderr=True).status("looking for the server") as status:
+
+        def show(text: str) -> None:
+            status.update(text)
+
+        yield show
+
+
+def error_lines(error: PlueError) -> list[str]:
+    """Return what a person must read of *error*: message, diagnostics, remedy."""
+    from plue.cli.diagnostics import diagnostic_lines
+    from plue.cli.text import safe
+
+    field = f"{error.field}: " if error.field and error.field not in error.message else ""
+    lines = [f"error: {field}{safe(error.message)}"]
+    diagnostics = error.details.get("diagnostics")
+    if isinstance(diagnostics, list) and diagnostics:
+        found: list[Mapping[str, Any]] = [one for one in diagnostics if isinstance(one, dict)]
+        lines = [line for one in found for line in diagnostic_lines(one)]
+    elif error.remedy:
+        lines.append(f"  try: {safe(error.remedy)}")
+    return lines
+
+
+def exit_code_of(error: PlueError) -> int:
+    """Return 2 where the caller must change the call, 1 for everything else."""
+    return 2 if isinstance(error, RejectedError | UsageError) else 1

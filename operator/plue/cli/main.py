@@ -1,0 +1,80 @@
+"""The `plue` command: its words, and the one place where errors become messages and exit codes.
+
+Modules that take long to import are imported where they are used: `plue --help` must be there at
+once. Exit codes: 0 succeeded, 1 failed, 2 wrong usage, 124 timed out, 130 cancelled or left.
+"""
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from plue import __version__
+from plue.cli import doctor, runs, up, workflows
+from plue.errors import PlueError
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="plue",
+    help="Run workflows that live beside your code.",
+    epilog="Begin with `plue workflow list`, then `plue workflow run NAME`.",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("up")(up.up)
+app.add_typer(workflows.app, name="workflow")
+app.add_typer(runs.app, name="run")
+app.command("doctor")(doctor.doctor)
+
+
+def _version(value: bool) -> None:
+    if value:
+        typer.echo(f"plue {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    *,
+    _: Annotated[
+        bool,
+        typer.Option("--version", help="Print the version.", callback=_version, is_eager=True),
+    ] = False,
+) -> None:
+    """Run workflows that live beside your code."""
+
+
+def main() -> None:
+    """Run the command line; never shows a traceback unless PLUE_DEBUG=1."""
+    try:
+        app()
+    except PlueError as error:
+        if os.environ.get("PLUE_DEBUG") == "1":
+            raise
+        from plue.cli.context import error_lines, exit_code_of
+
+        sys.stderr.write("\n".join(error_lines(error)) + "\n")
+        sys.exit(exit_code_of(error))
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:
+        # Whoever read our output has enough. Python must not complain about it at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except Exception as error:
+        if os.environ.get("PLUE_DEBUG") == "1":
+            raise
+        sys.stderr.write(
+            f"error: a fault in Plue itself: {type(error).__name__}: {error}\n"
+            "  try: PLUE_DEBUG=1 shows where; please report it\n"
+        )
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

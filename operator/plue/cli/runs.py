@@ -1,0 +1,237 @@
+"""`plue run …`: looking at runs, ending them, doing them again."""
+
+import json
+import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import typer
+
+from plue.cli.context import here, refuse_to_leave_private, server
+
+__all__ = ["app", "list_lines"]
+
+app = typer.Typer(
+    help="Look at runs, end them, do them again.", no_args_is_help=True, rich_markup_mode=None
+)
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+Which = Annotated[
+    str, typer.Argument(metavar="[RUN]", help="Name (ci-42), number, id, or `latest`.")
+]
+
+
+@app.command("list")
+def list_runs(
+    *,
+    workflow: Annotated[str | None, typer.Option("-w", "--workflow", help="Only of this.")] = None,
+    state: Annotated[
+        list[str] | None, typer.Option("-s", "--state", help="Only in this state; repeatable.")
+    ] = None,
+    limit: Annotated[int, typer.Option("-n", "--limit", min=1, max=200, help="How many.")] = 20,
+    as_json: AsJson = False,
+) -> None:
+    """List runs, newest first.
+
+    Examples: plue run list;  plue run list -w checks -s failed
+    """
+    with server() as api:
+        page = api.get("/runs", workflow=workflow, state=state, limit=limit)
+    if as_json:
+        print(json.dumps(page["runs"], indent=2))
+        return
+    print("\n".join(list_lines(page["runs"], now=datetime.now(UTC))))
+
+
+@app.command()
+def view(run: Which = "latest", *, as_json: AsJson = False) -> None:
+    """Show a run: how it ended, or why it waits, its steps, its outputs.
+
+    Examples: plue run view;  plue run view checks-12
+    """
+    from plue.cli.follow import icons_for
+    from plue.cli.report import summary
+
+    with server() as api:
+        detail = api.get(f"/runs/{_quoted(run)}")
+    if as_json:
+        print(json.dumps(detail, indent=2))
+        return
+    progress = _progress_of(detail)
+    hint = f"plue run logs {detail['name']}" if progress.steps else None
+    print("\n".join(_about(detail)))
+    lines = summary(progress, icons=icons_for(sys.stdout.encoding), hint=None)
+    print("\n".join(lines))
+    if hint:
+        print(f"its output: {hint}")
+
+
+@app.command()
+def watch(run: Which = "latest", *, as_json: AsJson = False) -> None:
+    """Show a run as it goes, from its beginning; the exit code is the run's.
+
+    Ctrl-C leaves, and the run goes on. Examples: plue run watch;  plue run watch checks-12
+    """
+    from plue.cli.follow import Left, Shown, follow
+
+    with server() as api:
+        detail = api.get(f"/runs/{_quoted(run)}")
+        shown = Shown(as_json, owned=False, hint=f"plue run view {detail['name']}")
+        try:
+            code = follow(api, detail["id"], detail["name"], shown)
+        except Left:
+            code = 130
+    raise typer.Exit(code)
+
+
+@app.command()
+def logs(
+    run: Which = "latest",
+    *,
+    step: Annotated[str | None, typer.Option("--step", help="Only this step's lines.")] = None,
+    timestamps: Annotated[bool, typer.Option(help="Begin each line with its time.")] = False,
+) -> None:
+    """Print the output of a run's steps so far.
+
+    Examples: plue run logs;  plue run logs checks-12 --step tests
+    """
+    import os
+
+    from plue.cli.text import coloured, safe
+
+    clean = coloured if sys.stdout.isatty() and not os.environ.get("NO_COLOR") else safe
+    with server() as api:
+        rest = ""
+        query = {"step": step, "timestamps": "true" if timestamps else None}
+        for text in api.text(f"/runs/{_quoted(run)}/logs", **query):
+            *lines, rest = (rest + text).split("\n")
+            for line in lines:
+                # In a file the bytes stay as they were; on a terminal they must not steer it.
+                sys.stdout.write((clean(line) if sys.stdout.isatty() else line) + "\n")
+        if rest:
+            sys.stdout.write((clean(rest) if sys.stdout.isatty() else rest) + "\n")
+
+
+@app.command()
+def cancel(
+    run: Which,
+    *,
+    reason: Annotated[str | None, typer.Option(help="Said in the run's record.")] = None,
+    now: Annotated[bool, typer.Option(help="Without grace time and clean-up steps.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Ask for a run's end.
+
+    Example: plue run cancel checks-12
+    """
+    with server() as api:
+        body: dict[str, object] = {"now": now}
+        if reason is not None:
+            body["reason"] = reason
+        detail = api.post(f"/runs/{_quoted(run)}/cancel", body)
+    ended = detail["state"] not in {"queued", "claimed", "running"}
+    said = (
+        f"{detail['name']} has ended: {detail['state']}" if ended else f"{detail['name']} will end"
+    )
+    print(json.dumps(detail) if as_json else said)
+
+
+@app.command()
+def rerun(
+    run: Which = "latest",
+    *,
+    detach: Annotated[
+        bool, typer.Option(help="Start it, print its name, and leave; needs `plue up`.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Run again: the same revision, inputs and files; the exit code is the new run's.
+
+    Example: plue run rerun checks-12
+    """
+    from plue.cli.follow import Left, Shown, follow
+
+    if detach:
+        refuse_to_leave_private(here())
+    with server() as api:
+        made = api.post(f"/runs/{_quoted(run)}/rerun")
+        if detach:
+            print(json.dumps(made) if as_json else made["name"])
+            return
+        shown = Shown(as_json, owned=True, hint=f"plue run view {made['name']}")
+        try:
+            code = follow(api, made["id"], made["name"], shown)
+        except Left:
+            code = 130
+    raise typer.Exit(code)
+
+
+# ── what is shown ────────────────────────────────────────────────────────────────────────────────
+
+
+def list_lines(runs: list[Mapping[str, Any]], *, now: datetime) -> list[str]:
+    """Return the run list as lines of a table."""
+    from plue.cli.text import duration, safe, table
+
+    if not runs:
+        return ["no runs"]
+    rows = [["RUN", "STATE", "TRIGGER", "AGE", "TOOK", "REASON"]]
+    for run in runs:
+        age = (now - datetime.fromisoformat(run["created_at"])).total_seconds() * 1000
+        waiting = run.get("waiting") or {}
+        reason = waiting.get("reason") or run.get("reason") or ""
+        rows.append(
+            [
+                safe(run["name"]),
+                run["state"].replace("_", " "),
+                run["trigger"],
+                duration(age),
+                duration(run.get("duration_ms")),
+                "" if reason == "Succeeded" else reason,
+            ]
+        )
+    return table(rows)
+
+
+def _about(detail: Mapping[str, Any]) -> list[str]:
+    from plue.cli.text import safe
+
+    lines = [f"{detail['name']}  {detail['trigger']}, revision {detail['revision'][:12]}"]
+    lines += [f"  -i {safe(k)}={safe(json.dumps(v))}" for k, v in detail["inputs"].items()]
+    waiting = detail.get("waiting")
+    if waiting:
+        lines.append(f"  waits: {safe(waiting['message'])} ({waiting['reason']})")
+    return lines
+
+
+def _progress_of(detail: Mapping[str, Any]) -> Any:
+    """Return the run as the displays take it, from the API's body instead of events."""
+    from plue.cli.progress import RunProgress, StepProgress
+
+    run = RunProgress(detail["name"])
+    run.state, run.reason, run.message = detail["state"], detail["reason"], detail["message"]
+    run.outputs, run.duration_ms = detail["outputs"], detail["duration_ms"]
+    for step in detail["steps"]:
+        run.steps[step["name"]] = StepProgress(
+            name=step["name"],
+            branch=tuple(step["branch"]),
+            state=step["state"],
+            reason=step["reason"],
+            message=step["message"],
+            exit_code=step["exit_code"],
+            tries=step["tries"],
+            started=_time(step["started_at"]),
+            duration_ms=step["duration_ms"],
+        )
+    return run
+
+
+def _time(text: str | None) -> datetime | None:
+    return None if text is None else datetime.fromisoformat(text)
+
+
+def _quoted(reference: str) -> str:
+    from urllib.parse import quote
+
+    return quote(reference, safe="")

@@ -1,0 +1,375 @@
+"""`plue workflow …`: what the project declares, and starting runs of it.
+
+`list`, `show`, `lint` and `plan` evaluate the files here and need no server.
+"""
+
+import asyncio
+import json
+import re
+import sys
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import typer
+
+from plue.cli.context import here, refuse_to_leave_private, server
+from plue.errors import NotFoundError, RejectedError, UsageError
+
+if TYPE_CHECKING:
+    from pydantic import JsonValue
+
+    from plue.authoring.evaluator import Evaluator
+    from plue.authoring.results import Description, Diagnostic, WorkflowInfo
+    from plue.wire.plan import Plan
+
+__all__ = ["app", "parse_duration", "parse_event", "parse_inputs"]
+
+T = TypeVar("T")
+
+app = typer.Typer(
+    help="List, check and run the workflows in .plue/workflows/.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+Inputs = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--input",
+        "-i",
+        metavar="NAME=VALUE",
+        help="An input; @file takes the value from a file. A list: repeat it, or give JSON.",
+    ),
+]
+Event = Annotated[
+    str | None,
+    typer.Option(metavar="FILE|JSON", help="What ctx.event has: JSON, a file of it, or - ."),
+]
+
+
+@app.command("list")
+def list_workflows(*, as_json: AsJson = False) -> None:
+    """List the workflows of this project.
+
+    Example: plue workflow list
+    """
+    from plue.cli.text import table
+
+    description = _describe()
+    if as_json:
+        print(json.dumps([_workflow_json(info) for info in description.workflows], indent=2))
+    elif description.workflows:
+        rows = [["NAME", "TRIGGERS", "FILE", "DESCRIPTION"]]
+        for info in description.workflows:
+            triggers = ", ".join(dict.fromkeys(t.kind for t in info.triggers)) or "manual"
+            rows.append([info.name, triggers, f"{info.file}:{info.line}", info.description or ""])
+        print("\n".join(table(rows)))
+    else:
+        print("no workflows in .plue/workflows/")
+    if _print_diagnostics(description.diagnostics, only_errors=True):
+        raise typer.Exit(1)
+
+
+@app.command()
+def show(name: str, *, as_json: AsJson = False) -> None:
+    """Show one workflow: where it is, when it runs, what it takes.
+
+    Example: plue workflow show checks
+    """
+    info = _named(_describe(), name)
+    if as_json:
+        print(json.dumps(_workflow_json(info), indent=2))
+        return
+    print(f"{info.name}  ({info.file}:{info.line})")
+    if info.description:
+        print(f"  {info.description}")
+    for trigger in info.triggers:
+        options = ", ".join(f"{k}={json.dumps(v)}" for k, v in trigger.options.items() if v)
+        print(f"  on {trigger.kind}{f' ({options})' if options else ''}")
+    print(f"  pool {info.pool}, revision {info.revision[:12]}")
+    properties: Mapping[str, Any] = info.inputs_schema.get("properties", {})
+    required = info.inputs_schema.get("required", ())
+    for field, schema in properties.items():
+        print(f"  -i {field}={_type_of(schema)}{'' if field in required else '  (optional)'}")
+
+
+@app.command()
+def lint(*, as_json: AsJson = False) -> None:
+    """Check all workflow files and say what is wrong, with places and remedies.
+
+    Exit code 1 when there is an error. Example: plue workflow lint
+    """
+    from dataclasses import asdict
+
+    description = _describe()
+    if as_json:
+        print(json.dumps([asdict(one) for one in description.diagnostics], indent=2))
+        wrong = any(one.severity == "error" for one in description.diagnostics)
+    else:
+        wrong = _print_diagnostics(description.diagnostics, only_errors=False)
+        if not wrong:
+            print(f"{len(description.workflows)} workflows, no errors")
+    if wrong:
+        raise typer.Exit(1)
+
+
+@app.command()
+def plan(
+    name: str,
+    *,
+    inputs: Inputs = None,
+    event: Event = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what a run would do, without running it.
+
+    Example: plue workflow plan deploy -i env=staging
+    """
+    from plue.local.tree import source_files
+
+    values, payload = parse_inputs(inputs or []), parse_event(event)
+    files = source_files(here().root)
+    planned = _evaluate(
+        lambda evaluator: evaluator.plan(
+            files, name, inputs=values, event=payload, text_inputs=True
+        )
+    )
+    if planned.plan is None:
+        if not _print_diagnostics(planned.diagnostics, only_errors=False):
+            raise RejectedError(f"{name} could not be planned")
+        raise typer.Exit(2)
+    if as_json:
+        print(planned.plan.model_dump_json(indent=2))
+        return
+    if planned.printed:
+        print(planned.printed, end="", file=sys.stderr)
+    print("\n".join(_plan_lines(planned.plan)))
+    _print_diagnostics(planned.diagnostics, only_errors=False)
+
+
+@app.command()
+def run(
+    name: str,
+    *,
+    inputs: Inputs = None,
+    event: Event = None,
+    in_place: Annotated[
+        bool, typer.Option(help="Run in the working tree itself instead of a copy.")
+    ] = False,
+    priority: Annotated[int, typer.Option(help="Higher runs first.")] = 0,
+    timeout: Annotated[
+        str | None, typer.Option(metavar="TIME", help="End the run after 90s, 30m, 2h …")
+    ] = None,
+    detach: Annotated[
+        bool, typer.Option(help="Start it, print its name, and leave; needs `plue up`.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Run a workflow and watch it; the exit code is the run's.
+
+    Uses the server of `plue up`, or starts a private one for as long as the run takes. The run
+    sees a copy of the working tree as it is now, without what git ignores.
+
+    Ctrl-C cancels the run and shows its end; a second one leaves.
+
+    Examples:
+      plue workflow run checks
+
+      plue workflow run deploy -i env=staging -i "notes=@notes.md" --timeout 20m
+
+      plue workflow run checks --json | jq .type
+
+    Exit codes: 0 succeeded, 1 failed, 2 wrong usage, 124 timed out, 130 cancelled.
+
+    """
+    from plue.cli.follow import Left, Shown, follow
+
+    body = {
+        "workflow": name,
+        "inputs": parse_inputs(inputs or []),
+        "text_inputs": True,
+        "event": parse_event(event),
+        "priority": priority,
+        "workspace": {"kind": "in_place" if in_place else "tree"},
+        "timeout_seconds": parse_duration(timeout) if timeout else None,
+    }
+    if detach:
+        refuse_to_leave_private(here())
+    with server() as api:
+        made = api.post("/runs", {k: v for k, v in body.items() if v is not None})
+        if detach:
+            print(json.dumps(made) if as_json else made["name"])
+            return
+        hint = f"plue run view {made['name']}"
+        try:
+            code = follow(api, made["id"], made["name"], Shown(as_json, owned=True, hint=hint))
+        except Left:
+            sys.stderr.write(f"left; see {hint}\n")
+            code = 130
+    raise typer.Exit(code)
+
+
+# ── arguments ────────────────────────────────────────────────────────────────────────────────────
+
+
+def parse_inputs(words: Sequence[str]) -> dict[str, "JsonValue"]:
+    """Return inputs from `NAME=VALUE` words, still as text; a repeated name gives a list.
+
+    `NAME=@file` takes the file's text, `NAME=@@x` is the text `@x`. Raises UsageError.
+    """
+    found: dict[str, list[str]] = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not equals or not name:
+            raise UsageError(
+                f"-i {word}: an input is NAME=VALUE", remedy="for example -i env=staging"
+            )
+        found.setdefault(name, []).append(_input_value(name, value))
+    return {name: values[0] if len(values) == 1 else [*values] for name, values in found.items()}
+
+
+def parse_event(given: str | None) -> dict[str, Any]:
+    """Return the event from JSON text, a file of it, or `-` for standard input."""
+    if given is None:
+        return {}
+    text = given
+    if given == "-":
+        text = sys.stdin.read()
+    elif not given.lstrip().startswith("{"):
+        text = _read(Path(given), "--event")
+    try:
+        event = json.loads(text)
+    except ValueError as error:
+        raise UsageError(f"--event is not JSON: {error}", field="event") from error
+    if not isinstance(event, dict):
+        raise UsageError("--event is not a JSON object", field="event")
+    return event
+
+
+_UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def parse_duration(text: str) -> float:
+    """Return seconds from `90`, `90s`, `30m`, `2h`, `1h30m`. Raises UsageError."""
+    parts = re.findall(r"(\d+(?:\.\d+)?)([smhd]?)", text)
+    seconds: float = sum(float(number) * _UNITS[unit] for number, unit in parts)
+    if "".join(number + unit for number, unit in parts) != text or seconds <= 0:
+        raise UsageError(
+            f"{text!r} is no duration", field="timeout", remedy="write 90s, 30m, 2h or 1h30m"
+        )
+    return seconds
+
+
+def _input_value(name: str, value: str) -> str:
+    if value.startswith("@@"):
+        return value[1:]
+    return _read(Path(value[1:]), f"-i {name}") if value.startswith("@") else value
+
+
+def _read(path: Path, what: str) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise UsageError(f"{what}: {path} cannot be read: {why}") from error
+
+
+# ── evaluation without a server ──────────────────────────────────────────────────────────────────
+
+
+def _evaluate(ask: "Callable[[Evaluator], Awaitable[T]]") -> T:
+    from plue.authoring.evaluator import Evaluator
+
+    async def with_evaluator() -> T:
+        evaluator = Evaluator()
+        await evaluator.start()
+        try:
+            return await ask(evaluator)
+        finally:
+            await evaluator.close()
+
+    return asyncio.run(with_evaluator())
+
+
+def _describe() -> "Description":
+    from plue.local.tree import source_files
+
+    files = source_files(here().root)
+    return _evaluate(lambda evaluator: evaluator.describe(files))
+
+
+def _named(description: "Description", name: str) -> "WorkflowInfo":
+    for info in description.workflows:
+        if info.name == name:
+            return info
+    raise NotFoundError(
+        f"there is no workflow {name}",
+        remedy=similar(name, [i.name for i in description.workflows]),
+    )
+
+
+def similar(name: str, known: Sequence[str]) -> str:
+    """Return a remedy for a wrong name: the nearest known one, else all of them."""
+    import difflib
+
+    near = difflib.get_close_matches(name, known, n=1)
+    if near:
+        return f"did you mean {near[0]}?"
+    return "known are: " + ", ".join(known) if known else "see `plue workflow lint`"
+
+
+def _print_diagnostics(found: "Sequence[Diagnostic]", *, only_errors: bool) -> bool:
+    """Print diagnostics to standard error; whether one of them is an error."""
+    from dataclasses import asdict
+
+    from plue.cli.diagnostics import diagnostic_lines
+
+    for one in found:
+        if one.severity == "error" or not only_errors:
+            print("\n".join(diagnostic_lines(asdict(one))), file=sys.stderr)
+    return any(one.severity == "error" for one in found)
+
+
+def _workflow_json(info: "WorkflowInfo") -> dict[str, Any]:
+    return {
+        "name": info.name,
+        "file": info.file,
+        "line": info.line,
+        "description": info.description,
+        "revision": info.revision,
+        "pool": info.pool,
+        "timeout_seconds": info.timeout_seconds,
+        "triggers": [{"kind": t.kind, "options": dict(t.options)} for t in info.triggers],
+        "inputs": dict(info.inputs_schema),
+    }
+
+
+def _type_of(schema: Mapping[str, Any]) -> str:
+    if "enum" in schema:
+        return "|".join(str(value) for value in schema["enum"])
+    default = f"  [default: {schema['default']}]" if schema.get("default") is not None else ""
+    kind = schema.get("type", "value")
+    return f"{'|'.join(kind) if isinstance(kind, list) else str(kind).upper()}{default}"
+
+
+def _plan_lines(plan: "Plan") -> list[str]:
+    lines = [f"{plan.workflow}: {len(plan.steps)} steps, revision {plan.revision[:12]}"]
+    for step in plan.steps:
+        indent = "  " * (1 + len(step.branch) // 2)
+        after = f"  after {', '.join(step.needs)}" if step.needs else ""
+        shown = step.action.shown.strip().split("\n")
+        lines.append(f"{indent}{step.name}{after}")
+        lines.append(f"{indent}    {shown[0]}{' …' if len(shown) > 1 else ''}")
+    lines += [f"  fails: {''.join(map(_part, failure.reason))}" for failure in plan.fails]
+    if plan.end is None:
+        lines.append("  … more once values are known: " + ", ".join(r.ref for r in plan.awaits))
+    return lines
+
+
+def _part(part: object) -> str:
+    for name in ("text", "data"):
+        if (value := getattr(part, name, None)) is not None:
+            return str(value)
+    return f"<{getattr(part, 'ref', '?')}.{getattr(part, 'field', '?')}>"
