@@ -13,6 +13,7 @@ from api.memory_engine import MemoryEngine, MemoryTree
 from api.served import TOKEN, Served, an_api
 from hypothesis import HealthCheck, Phase, given, settings
 from openapi_spec_validator import OpenAPIV31SpecValidator
+from schemathesis.checks import positive_data_acceptance
 
 from plue.api.app import ROUTES
 from plue.wire.events import EventType
@@ -115,17 +116,24 @@ def background(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Background]
 
 
 HEADERS = {"Authorization": f"Bearer {TOKEN}"}
-MODES = [schemathesis.GenerationMode.POSITIVE, schemathesis.GenerationMode.NEGATIVE]
+TAKES_INPUT = [
+    pytest.param(mode, route.method, route.path, id=f"{mode.value}-{route.method}-{route.path}")
+    for route in ROUTES
+    for mode in (schemathesis.GenerationMode.POSITIVE, schemathesis.GenerationMode.NEGATIVE)
+    # What takes nothing cannot be given wrong things.
+    if mode is schemathesis.GenerationMode.POSITIVE or not route.public
+]
 
 
-@pytest.mark.parametrize("mode", MODES, ids=["right", "wrong"])
-@pytest.mark.parametrize(("method", "path"), OPERATIONS)
+@pytest.mark.parametrize(("mode", "method", "path"), TAKES_INPUT)
 def test_no_input_is_a_fault_of_ours(
-    background: Background, method: str, path: str, mode: schemathesis.GenerationMode
+    background: Background, mode: schemathesis.GenerationMode, method: str, path: str
 ) -> None:
     """Whatever is sent, the answer is documented, has the documented form, and is no 500."""
     schema = schemathesis.openapi.from_url(background.url + "/openapi.json", headers=HEADERS)
     operation = schema[path][method]
+    # What a body means is more than a schema says: a blob must exist, a workflow have that name.
+    beyond_schema = [positive_data_acceptance] if method == "POST" else []
 
     @settings(
         max_examples=15,
@@ -139,6 +147,6 @@ def test_no_input_is_a_fault_of_ours(
     def attempt(case: schemathesis.Case) -> None:
         if path.endswith("/events"):
             case.query = {**(case.query or {}), "follow": "false"}
-        case.call_and_validate(headers=HEADERS, timeout=10)
+        case.call_and_validate(headers=HEADERS, timeout=10, excluded_checks=beyond_schema)
 
     attempt()

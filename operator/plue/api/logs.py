@@ -19,7 +19,7 @@ from plue.api.negotiation import preferred
 from plue.api.problems import did_you_mean
 from plue.api.queries import LogsQuery
 from plue.api.routes import Call, Nothing
-from plue.api.streams import grouped
+from plue.api.streams import PIECE
 from plue.domain.run import RunId, StoredEvent
 from plue.engine.service import Engine
 from plue.errors import NotFoundError
@@ -171,21 +171,26 @@ async def _pages(
 async def _pieces(
     pages: AsyncIterator[Sequence[StoredEvent]], query: LogsQuery, media: str
 ) -> AsyncIterator[bytes]:
-    """Yield what is written, an event at a time: a page of chunks would be many megabytes."""
+    """Yield what is written: small chunks together, large ones by themselves.
+
+    A page of the largest chunks would be many megabytes of text at once, and a write for each of
+    the smallest costs more than the rest.
+    """
     lines = Lines(step=query.step, stream=query.stream)
     text = _Text(names=query.step is None, times=query.timestamps)
-
-    def render(found: Iterator[Line]) -> Iterator[bytes]:
-        if media == NDJSON:
-            return grouped([line.json + b"\n" for line in found])
-        return grouped([text.render(line) for line in found])
-
+    render = (lambda line: line.json + b"\n") if media == NDJSON else text.render
+    part, size = [], 0
     async for page in pages:
         for event in page:
-            for piece in render(lines.feed(event)):
-                yield piece
-    for piece in render(lines.close()):
-        yield piece
+            found = b"".join(map(render, lines.feed(event)))
+            part.append(found)
+            size += len(found)
+            if size >= PIECE:
+                yield b"".join(part)
+                part, size = [], 0
+    part.extend(map(render, lines.close()))
+    if part:
+        yield b"".join(part)
 
 
 async def get_run_logs(call: Call[LogsQuery, Nothing]) -> web.StreamResponse:

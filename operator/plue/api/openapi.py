@@ -85,7 +85,8 @@ def _statuses(route: Route[Any, Any], parameters: list[dict[str, Any]]) -> list[
 
 
 def _content(media: str, ref: dict[str, Any] | None) -> dict[str, Any]:
-    return {media: {"schema": ref if ref is not None else {"type": "string"}}}
+    without = {"type": "object" if media == JSON else "string"}
+    return {media: {"schema": without if ref is None else ref}}
 
 
 def _responses(

@@ -22,7 +22,7 @@ from aiohttp import web
 from plue.api.problems import STREAMING, canonical
 from plue.errors import PlueError
 
-__all__ = ["ENDING", "Ending", "OpenStreams", "grouped"]
+__all__ = ["ENDING", "PIECE", "Ending", "OpenStreams", "grouped"]
 
 PIECE = 256 * 1024
 """The size at which queued frames go out in more than one write."""
