@@ -7,7 +7,6 @@ environment shows it.
 import argparse
 import asyncio
 import os
-import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -58,11 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> Exit:
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
     os.close(null)
-    try:
-        return asyncio.run(serve(options))
-    finally:
-        # All of it is the runner's own; a tree that is worked on in place lies elsewhere.
-        shutil.rmtree(options.home, ignore_errors=True)
+    return asyncio.run(serve(options))
 
 
 if __name__ == "__main__":

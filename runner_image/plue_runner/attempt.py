@@ -1,9 +1,11 @@
 """One attempt of a run, from its workspace to ``finished``: order, cancel, clean-up, the end."""
 
 import asyncio
+import shutil
 import traceback
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from pydantic import JsonValue
@@ -43,6 +45,15 @@ class Home:
         for folder in (self.workspace, self.steps, self.temporary):
             folder.mkdir(parents=True, exist_ok=True)
 
+    def remove(self) -> None:
+        """Remove what the runner made; what cannot be removed is left to the host."""
+        for folder in (self.workspace, self.steps, self.temporary, self.spool):
+            shutil.rmtree(folder, ignore_errors=True)
+        for file in (self.archive, self.event):
+            file.unlink(missing_ok=True)
+        with suppress(OSError):
+            self.root.rmdir()  # the host may keep files of its own in it
+
 
 class Attempt:
     """The one attempt of this runner."""
@@ -79,6 +90,7 @@ class Attempt:
         self._cancel_came = asyncio.Event()
         self._cleans_up = True
         self._in_cleanup = False
+        self._done: asyncio.Queue[asyncio.Task[Ended]] = asyncio.Queue()
         self._running: dict[asyncio.Task[Ended], StepRun] = {}
         self._ended: list[Ended] = []
 
@@ -109,6 +121,7 @@ class Attempt:
 
     async def run(self) -> None:
         """Execute the plan; ``finished`` is set at the end, whatever happens."""
+        self._journal.begin()
         try:
             await self._run()
         except Fault as fault:
@@ -135,6 +148,8 @@ class Attempt:
         setting = self._setting(places)
         await self._steps(order, setting)
         await self._cleanups(order, setting)
+        # What hid from its step, without a session or variables of the step's, ends here.
+        await self._family.kill_children()
         self._end(order)
 
     async def _places(self) -> Places | None:
@@ -184,10 +199,9 @@ class Attempt:
                 if ended is not None:
                     decided += self._note(order, ended)
             if self._running:
-                done, _ = await asyncio.wait(self._running, return_when=asyncio.FIRST_COMPLETED)
-                for task in done:
-                    del self._running[task]
-                    decided += self._note(order, task.result())
+                task = await self._done.get()
+                del self._running[task]
+                decided += self._note(order, task.result())
 
     def _note(self, order: Order, ended: Ended) -> list[Decision]:
         self._ended.append(ended)
@@ -202,7 +216,9 @@ class Attempt:
                 decision.step, StepState.SKIPPED, decision.skip, decision.message
             )
         step = StepRun(decision.step, setting, key=self._keys[decision.step.name])
-        self._running[asyncio.ensure_future(step.run())] = step
+        task = asyncio.create_task(step.run())
+        task.add_done_callback(self._done.put_nowait)
+        self._running[task] = step
         return None
 
     def _unstarted(
@@ -325,14 +341,14 @@ class Attempt:
         )
         self._wake()
 
-    def abandon(self, message: str) -> None:
-        """Give the attempt up: nothing more is started, recorded or waited for.
-
-        The caller kills what runs.
-        """
+    def halt(self) -> None:
+        """Start, record and wait for nothing more; the caller kills what runs."""
         for task in self._running:
             task.cancel()
         self._journal.close()
+
+    def lost(self, message: str) -> None:
+        """Finish as lost, unless it is finished."""
         if self.finished is None:
             self._finish(RunState.FAILED, Reason.RUNNER_LOST, message)
 

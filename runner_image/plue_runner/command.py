@@ -88,8 +88,15 @@ def prepared(
     argv = _argv(step.action, places.steps / f"{key}.script", values, limit)
     stdin = step.action.stdin
     content = None if stdin is None else values.text(stdin).encode()
-    output.write_bytes(b"")
+    _fresh(output, b"")
     return Command(argv, {_raw(k): _raw(v) for k, v in env.items()}, cwd, content, output)
+
+
+def _fresh(path: Path, content: bytes) -> None:
+    """Write a new file: a step may have put anything in the place of an earlier try's."""
+    path.unlink(missing_ok=True)
+    with path.open("xb") as file:
+        file.write(content)
 
 
 def _raw(text: str) -> bytes:
@@ -116,8 +123,10 @@ def _origin(name: str, text: Text) -> str:
 
 def _argv(action: Shell, script: Path, values: Values, limit: int) -> tuple[bytes, ...]:
     if action.argv is not None:
+        if not action.argv:
+            raise Fault(Reason.CANNOT_START, "the command is empty")
         return tuple(_raw(_word(i, text, values, limit)) for i, text in enumerate(action.argv))
-    script.write_bytes((action.script or "").encode())
+    _fresh(script, (action.script or "").encode())
     program = _SHELLS.get(action.shell, (action.shell,))
     return tuple(map(_raw, (*program, str(script))))
 

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from plue.wire.events import Reason
 from plue.wire.frames import FromGateway, from_gateway
-from plue_runner.faults import Fault
+from plue_runner.faults import Fault, short
 
 __all__ = ["Incoming", "parsed_frame"]
 
@@ -49,8 +49,9 @@ def _without_plan(message: str) -> FromGateway | None:
 def _problem(error: ValidationError) -> Fault:
     first = error.errors(include_url=False)[0]
     place = ".".join(str(part) for part in first["loc"][1:])
+    given = f", not {first['input']!r}" if isinstance(first["input"], str | int | float) else ""
     return Fault(
         Reason.UNSUPPORTED,
-        f"this runner cannot execute the plan: {place}: {first['msg']}",
+        short(f"this runner cannot execute the plan: {place}: {first['msg']}{given}"),
         remedy="use a runner of the server's version",
     )

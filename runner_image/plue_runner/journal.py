@@ -13,6 +13,9 @@ from plue_runner.spool import Spool
 
 __all__ = ["Journal"]
 
+# What authors and programs say; the other fields are words of the protocol.
+_FREE_TEXT = frozenset({"shown", "message", "tail", "outputs"})
+
 
 class Journal:
     """The log of one attempt as its runner writes it."""
@@ -28,9 +31,11 @@ class Journal:
     def write(self, kind: EventType, step: str, body: dict[str, JsonValue]) -> None:
         """Record an event. Fields of *body* that are None are left out."""
         present: dict[str, JsonValue] = {
-            key: value for key, value in body.items() if value is not None
+            key: self.masker.json(value) if key in _FREE_TEXT else value
+            for key, value in body.items()
+            if value is not None
         }
-        self._append(kind, step, self.masker.json(present))
+        self._append(kind, step, present)
 
     def output(self, step: str, attempt: int, number: int, chunk: Chunk) -> None:
         """Record a chunk of output, whose text was masked as a stream already."""
@@ -44,6 +49,10 @@ class Journal:
         if chunk.partial:
             body["partial"] = True
         self._append(EventType.STEP_OUTPUT, step, body)
+
+    def begin(self) -> None:
+        """Count the time from now on."""
+        self._began = monotonic()
 
     def close(self) -> None:
         """Record nothing more."""

@@ -30,8 +30,10 @@ def _base64_forms(secret: str) -> Iterable[str]:
         # Only the characters that depend on nothing but the secret.
         first = -(-offset * 8 // 6)
         last = len(padded) * 8 // 6
-        yield base64.b64encode(padded).decode()[first:last]
-        yield base64.urlsafe_b64encode(padded).decode()[first:last]
+        for encode in (base64.b64encode, base64.urlsafe_b64encode):
+            encoded = encode(padded).decode().rstrip("=")
+            yield encoded[first:last]
+            yield encoded[first:]  # the secret ends there: its last bits are shown by nobody
 
 
 def _forms(secret: str) -> Iterable[str]:

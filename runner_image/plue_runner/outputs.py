@@ -1,6 +1,8 @@
 """What a step wrote to ``$PLUE_OUTPUT``: ``NAME=value`` lines and ``NAME<<EOF`` blocks."""
 
+import os
 import re
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -26,8 +28,11 @@ def read(path: Path, limits: Limits) -> dict[str, str]:
     """
     most = _READ_FACTOR * limits.outputs_bytes
     try:
-        with path.open("rb") as file:
-            raw = file.read(most + 1)
+        # Not to be held up: a step may have put a pipe in the place of the file.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(descriptor, "rb") as file:
+            regular = stat.S_ISREG(os.fstat(descriptor).st_mode)
+            raw = file.read(most + 1) if regular else b""
     except FileNotFoundError:
         return {}
     except OSError as error:

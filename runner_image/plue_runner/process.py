@@ -14,7 +14,7 @@ import ctypes
 import os
 import signal
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,8 +43,12 @@ class Spawned:
 class Family:
     """All processes below the runner."""
 
-    def __init__(self) -> None:
-        """Become the one that collects children; call it in the running loop's thread."""
+    def __init__(self, runner: str) -> None:
+        """Become the one that collects children; call it in the running loop's thread.
+
+        *runner* is what the processes' variable PLUE_RUNNER_ID says.
+        """
+        self._cookie = b"PLUE_RUNNER_ID=" + runner.encode()
         self._loop = asyncio.get_running_loop()
         self._living: dict[int, Spawned] = {}
         self._unsettled: set[Spawned] = set()
@@ -162,12 +166,26 @@ class Family:
             async with asyncio.timeout(seconds):
                 await self._changed.wait()
 
-    async def kill_all(self) -> None:
+    async def kill_children(self) -> None:
         """KILL everything below the runner; return when it is gone."""
+        await self._kill(lambda: _descendants(self._me))
+
+    async def kill_all(self) -> None:
+        """KILL everything of the runner's, wherever it hangs; return when it is gone.
+
+        The search by variable is for sandboxes in which nobody can be a subreaper.
+        """
+        await self.kill_children()
+        await self._kill(lambda: [pid for pid in _pids() if self._is_ours(pid)])
+
+    def _is_ours(self, pid: int) -> bool:
+        return pid != self._me and _has_variable(pid, self._cookie)
+
+    async def _kill(self, find: Callable[[], list[int]]) -> None:
         deadline = self._loop.time() + _UNKILLABLE_SECONDS
         while self._loop.time() < deadline:
             self._changed.clear()
-            pids = list(_descendants(self._me))
+            pids = find()
             if not pids:
                 return
             for pid in pids:
@@ -179,10 +197,17 @@ def _belongs(pid: int, process: Spawned) -> bool:
     with suppress(OSError):
         if os.getsid(pid) == process.pid:
             return True
+    return _has_variable(pid, b"PLUE_STEP=" + process.step.encode())
+
+
+def _has_variable(pid: int, variable: bytes) -> bool:
     with suppress(OSError):
-        environment = Path(f"/proc/{pid}/environ").read_bytes()
-        return b"PLUE_STEP=" + process.step.encode() in environment.split(b"\0")
+        return variable in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
     return False
+
+
+def _pids() -> list[int]:
+    return [int(entry) for entry in os.listdir("/proc") if entry.isdigit()]  # noqa: PTH208 - names
 
 
 def _children(pid: int) -> list[int]:

@@ -50,6 +50,7 @@ from plue.wire.frames import (
     Welcome,
 )
 from plue_runner.attempt import Attempt, Home
+from plue_runner.deadlines import Lease, Patience
 from plue_runner.faults import Fault
 from plue_runner.gateway import Gateway
 from plue_runner.incoming import Incoming, parsed_frame
@@ -59,6 +60,7 @@ from plue_runner.sender import Sender
 __all__ = ["Exit", "Options", "Session"]
 
 _FIRST_BACKOFF, _LONGEST_BACKOFF = 0.05, 2.0
+_HANDSHAKE_SECONDS = 10.0
 _WELCOME_SECONDS = 10.0
 _HEARTBEAT_SECONDS = 20.0
 _RENEWALS_PER_LEASE = 6
@@ -110,17 +112,15 @@ class Session:
         self._attempt: Attempt | None = None
         self._work: asyncio.Task[None] | None = None
         self._ending: asyncio.Task[None] | None = None
-        self._lease_seconds = 120.0
-        self._leased_at = 0.0
-        self._lease_timer: asyncio.TimerHandle | None = None
-        self._idle_timer: asyncio.TimerHandle | None = None
+        self._lease = Lease(lambda: self._end(Exit.LEASE))
+        self._patience = Patience(options.idle_seconds, lambda: self._end(Exit.NO_GATEWAY))
 
     async def run(self) -> Exit:
         """Serve until the end; nothing of the runner's own is left when this returns."""
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self._terminate)
         connecting = asyncio.create_task(self._connect_forever())
-        self._expect_gateway()
+        self._patience.wait()
         connecting.add_done_callback(self._fail_with)
         try:
             return await self._over
@@ -141,7 +141,7 @@ class Session:
     async def _drop(self) -> None:
         """Kill every process and forget the attempt."""
         if self._attempt is not None:
-            self._attempt.abandon("the runner ended")
+            self._attempt.halt()
             self._attempt.spool.close()
         if self._work is not None:
             self._work.cancel()
@@ -160,7 +160,8 @@ class Session:
                     self._turned_away()
             except (ClientError, OSError, TimeoutError, UnavailableError):
                 welcomed = False
-            self._expect_gateway()
+            if self._attempt is None:
+                self._patience.wait()
             if welcomed:
                 backoff = _FIRST_BACKOFF
             # Jitter, so that many runners do not come back at once.
@@ -169,13 +170,15 @@ class Session:
 
     async def _connect(self) -> bool:
         """Serve one connection to its end; say whether the gateway welcomed us."""
-        async with self._http.ws_connect(
-            f"{self._gateway.base()}/runner/v1/session",
-            headers=self._gateway.headers,
-            max_msg_size=MAX_FRAME_BYTES,
-            heartbeat=_HEARTBEAT_SECONDS,
-            timeout=ClientWSTimeout(ws_close=1.0),
-        ) as socket:
+        async with asyncio.timeout(_HANDSHAKE_SECONDS):
+            socket = await self._http.ws_connect(
+                f"{self._gateway.base()}/runner/v1/session",
+                headers=self._gateway.headers,
+                max_msg_size=MAX_FRAME_BYTES,
+                heartbeat=_HEARTBEAT_SECONDS,
+                timeout=ClientWSTimeout(ws_close=1.0),
+            )
+        async with socket:
             sender = Sender(socket, self._wake, lambda: self._attempt)
             await sender.send(self._hello())
             incoming = await self._receive(socket, _WELCOME_SECONDS)
@@ -225,7 +228,7 @@ class Session:
     async def _serve(
         self, socket: ClientWebSocketResponse, sender: Sender, welcome: Incoming
     ) -> None:
-        self._connected()
+        self._patience.stop()
         await self._obey(sender, welcome)
         self._wake.set()
         tasks = [
@@ -242,8 +245,8 @@ class Session:
 
     async def _renew_forever(self, sender: Sender) -> None:
         while True:
-            await sender.send(Renew(sent=self._loop.time()))
-            await asyncio.sleep(self._lease_seconds / _RENEWALS_PER_LEASE)
+            await sender.send(Renew(sent=self._lease.now()))
+            await asyncio.sleep(self._lease.seconds / _RENEWALS_PER_LEASE)
 
     # ── frames ───────────────────────────────────────────────────────────────────────────────────
 
@@ -263,7 +266,7 @@ class Session:
                 self._attempt.cancel(frame)
                 self._begin()
             case Renewed():
-                self._renewed(frame.sent)
+                self._lease.renewed(frame.sent)
             case Fenced() if self._holds(frame):
                 self._end(Exit.FENCED)
             case Done() if self._holds(frame):
@@ -280,7 +283,7 @@ class Session:
         return (frame.run, frame.attempt) == (mine.run, mine.attempt)
 
     async def _on_welcome(self, sender: Sender, frame: Welcome, problem: Fault | None) -> None:
-        self._lease_seconds = frame.lease_seconds
+        self._lease.seconds = frame.lease_seconds
         if self._attempt is None and frame.assignment is not None:
             await self._on_assign(sender, frame.assignment, problem)
         elif self._attempt is not None:
@@ -321,8 +324,8 @@ class Session:
             wake=self._wake.set,
             problem=problem,
         )
-        self._renewed(self._loop.time())
-        self._expect_gateway()
+        self._lease.begin()
+        self._patience.stop()
 
     async def _accept(self, sender: Sender) -> None:
         if self._attempt is not None:
@@ -333,32 +336,7 @@ class Session:
         if self._work is None and self._attempt is not None:
             self._work = asyncio.create_task(self._attempt.run())
 
-    # ── clocks ───────────────────────────────────────────────────────────────────────────────────
-
-    def _renewed(self, sent: float) -> None:
-        """Count the lease from *sent*, if an attempt is held."""
-        # A value that we never sent must not lengthen anything.
-        self._leased_at = max(self._leased_at, min(sent, self._loop.time()))
-        if self._lease_timer is not None:
-            self._lease_timer.cancel()
-        if self._attempt is not None:
-            self._lease_timer = self._loop.call_at(
-                self._leased_at + self._lease_seconds, self._end, Exit.LEASE
-            )
-
-    def _connected(self) -> None:
-        if self._idle_timer is not None:
-            self._idle_timer.cancel()
-            self._idle_timer = None
-
-    def _expect_gateway(self) -> None:
-        """Start the clock of an idle runner without a gateway; a busy one has its lease."""
-        if self._attempt is not None:
-            self._connected()
-        elif self._idle_timer is None:
-            self._idle_timer = self._loop.call_later(
-                self._options.idle_seconds, self._end, Exit.NO_GATEWAY
-            )
+    # ── signals ──────────────────────────────────────────────────────────────────────────────────
 
     def _terminate(self) -> None:
         if self._attempt is None:
@@ -370,8 +348,10 @@ class Session:
         if self._work is not None:
             self._work.cancel()
         if self._attempt is not None:
-            self._attempt.abandon("the runner was asked to end by a signal")
+            self._attempt.halt()
         await self._family.kill_all()
+        if self._attempt is not None:
+            self._attempt.lost("the runner was asked to end by a signal")
         # `done` ends the session earlier.
         await asyncio.sleep(_LAST_WORDS_SECONDS)
         self._end(Exit.TERMINATED)
@@ -388,10 +368,11 @@ async def _closing(socket: ClientWebSocketResponse, sending: Coroutine[None, Non
 async def serve(options: Options) -> Exit:
     """Prepare everything that a claim needs, and serve until the end."""
     home = Home(options.home)
-    family = Family()
+    family = Family(options.runner)
     timeout = ClientTimeout(total=None, sock_connect=5)
     async with ClientSession(timeout=timeout) as http:
         try:
             return await Session(options, http, family, home).run()
         finally:
             family.close()
+            home.remove()

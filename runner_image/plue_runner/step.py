@@ -1,12 +1,10 @@
 """Runs one step: its tries, its time limits, what it leaves, and how it ended."""
 
 import asyncio
-import errno
 import os
-import signal
 import tempfile
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic
@@ -19,6 +17,7 @@ from plue.wire.plan import RefField, Step
 from plue_runner import outputs as output_file
 from plue_runner.capture import Capture, Tail
 from plue_runner.command import Command, Places, prepared
+from plue_runner.explain import disk_fault, signal_message, start_fault
 from plue_runner.faults import Fault, short
 from plue_runner.journal import Journal
 from plue_runner.output import Chunk, Chunker, StreamName
@@ -204,29 +203,27 @@ class StepRun:
                 runner=setting.runner,
             )
         except OSError as error:
-            raise _disk_fault(error) from error
+            raise disk_fault(error) from error
 
     def _start(self, command: Command, this: _Try) -> tuple[Spawned, Pipes]:
-        stdin = self._stdin(command.stdin)
-        stdout, stdout_end = os.pipe()
-        stderr, stderr_end = os.pipe()
-        try:
-            process = self._setting.family.spawn(
-                command.argv,
-                step=self._step.name,
-                env=command.env,
-                cwd=command.cwd,
-                stdin=stdin,
-                stdout=stdout_end,
-                stderr=stderr_end,
-            )
-        except (OSError, ValueError) as error:
-            os.close(stdout)
-            os.close(stderr)
-            raise _start_fault(error, command, self._step) from error
-        finally:
-            for descriptor in (stdin, stdout_end, stderr_end):
-                os.close(descriptor)
+        with ExitStack() as ours, ExitStack() as theirs:
+            try:
+                stdin = self._stdin(command.stdin)
+                theirs.callback(os.close, stdin)
+                stdout, stdout_end = _pipe(ours, theirs)
+                stderr, stderr_end = _pipe(ours, theirs)
+                process = self._setting.family.spawn(
+                    command.argv,
+                    step=self._step.name,
+                    env=command.env,
+                    cwd=command.cwd,
+                    stdin=stdin,
+                    stdout=stdout_end,
+                    stderr=stderr_end,
+                )
+            except (OSError, ValueError) as error:
+                raise start_fault(error, command.argv, self._step.action) from error
+            ours.pop_all()
         self._process = process
         return process, self._pipes(stdout, stderr, this)
 
@@ -240,7 +237,7 @@ class StepRun:
                 file.seek(0)
                 return os.dup(file.fileno())
         except OSError as error:
-            raise _disk_fault(error) from error
+            raise disk_fault(error) from error
 
     def _pipes(self, stdout: int, stderr: int, this: _Try) -> Pipes:
         journal, step = self._setting.journal, self._step.name
@@ -346,13 +343,21 @@ class StepRun:
             this.fail(fault.reason, str(fault))
 
 
+def _pipe(ours: ExitStack, theirs: ExitStack) -> tuple[int, int]:
+    """Make a pipe whose read end is ours to close and whose write end is the step's."""
+    read_end, write_end = os.pipe()
+    ours.callback(os.close, read_end)
+    theirs.callback(os.close, write_end)
+    return read_end, write_end
+
+
 def _judge(this: _Try, process: Spawned, stop: Stop | None) -> None:
     code = process.exit.result() if process.ended else None
     if stop is not None:
         this.count_as(stop)
     elif code is not None and code < 0:
         this.exit_code = 128 - code  # as a shell would show it
-        this.fail(Reason.SIGNAL, _signal_message(-code))
+        this.fail(Reason.SIGNAL, signal_message(-code))
     elif code:
         this.exit_code = code
         this.fail(Reason.EXIT_CODE, f"exit code {code}")
@@ -364,51 +369,3 @@ def _end_of(tail: Tail) -> str:
     text = tail.lines(_TAIL_LINES)
     raw = text.encode()
     return text if len(raw) <= _TAIL_BYTES else raw[-_TAIL_BYTES:].decode(errors="ignore")
-
-
-def _signal_message(number: int) -> str:
-    name = str(number)
-    with suppress(ValueError):
-        name = signal.Signals(number).name
-    hint = ", as happens when memory runs out" if number == signal.SIGKILL else ""
-    return f"it was ended by {name}{hint}"
-
-
-def _disk_fault(error: OSError) -> Fault:
-    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-        return Fault(Reason.DISK_FULL, "the disk is full", remedy="free disk space, or write less")
-    return Fault(Reason.CANNOT_START, f"its files cannot be written: {error}")
-
-
-def _start_fault(error: OSError | ValueError, command: Command, step: Step) -> Fault:
-    program = os.fsdecode(command.argv[0]) if command.argv else ""
-    if not isinstance(error, OSError):
-        return Fault(Reason.CANNOT_START, f"{program!r} cannot be started: {error}")
-    match error.errno:
-        case errno.ENOENT:
-            shell = step.action.argv is None
-            remedy = "install it in the runner's image, or correct PATH in env="
-            if shell and step.action.shell == "bash":
-                remedy += ', or use shell="sh"'
-            what = "shell" if shell else "program"
-            return Fault(Reason.CANNOT_START, f"there is no {what} {program!r}", remedy=remedy)
-        case errno.EACCES:
-            return Fault(
-                Reason.CANNOT_START,
-                f"{program!r} may not be executed",
-                remedy="make it executable (chmod +x), or name the program that runs it",
-            )
-        case errno.ENOEXEC:
-            return Fault(
-                Reason.CANNOT_START,
-                f"{program!r} is not a program",
-                remedy="begin it with a line such as #!/bin/sh, or name the program that runs it",
-            )
-        case errno.E2BIG:
-            return Fault(
-                Reason.VALUE_TOO_LARGE,
-                "its environment and arguments are too large together",
-                remedy="give large values as stdin=, which has no limit",
-            )
-        case _:
-            return Fault(Reason.CANNOT_START, f"{program!r} cannot be started: {error.strerror}")

@@ -4,7 +4,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
-
 from runner.scripted import Process, ScriptedGateway
 
 Run = Callable[..., Awaitable[ScriptedGateway]]
@@ -35,7 +34,7 @@ async def run(start: Start) -> Run:
         async with gateway.serving():
             process = await start("--gateway", gateway.base)
             assert expected == await process.exit()
-        assert [] == gateway.breaches
+        assert gateway.breaches == []
         return gateway
 
     return execute

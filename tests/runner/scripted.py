@@ -39,9 +39,9 @@ from plue.wire.frames import (
 )
 from plue.wire.plan import End, Lit, Plan, Shell, Step, Text
 
-__all__ = ["Process", "ScriptedGateway", "a_plan", "an_assignment", "argv", "lit", "sh"]
+__all__ = ["Answer", "Process", "ScriptedGateway", "a_plan", "an_assignment", "argv", "lit", "sh"]
 
-_Answer = Welcome | Assign | Start | Ack | Cancel | Renewed | Fenced | Done | Retire
+Answer = Welcome | Assign | Start | Ack | Cancel | Renewed | Fenced | Done | Retire
 
 ROOT = Path(__file__).parents[2]
 TOKEN = "a-token-of-a-test"
@@ -53,10 +53,10 @@ def lit(text: str) -> Text:
     return (Lit(text=text),)
 
 
-def sh(name: str, script: str, *, shell: str = "sh", **fields: object) -> Step:
+def sh(name: str, script: str, *, using: str = "sh", **fields: object) -> Step:
     """Return a step that runs *script*; ``holes`` and ``stdin`` go to its action."""
     action = {key: fields.pop(key) for key in ("holes", "stdin") if key in fields}
-    made = Shell(script=script, shell=shell, shown=script, **action)  # type: ignore[arg-type]
+    made = Shell(script=script, shell=using, shown=script, **action)  # type: ignore[arg-type]
     return Step(name=name, action=made, **fields)  # type: ignore[arg-type]
 
 
@@ -177,11 +177,11 @@ class ScriptedGateway:
         elif not socket.closed:
             for answer in answers:
                 for _ in range(2 if self.twice else 1):
-                    await socket.send_str(answer.model_dump_json())
+                    await socket.send_str(self.encoded(answer))
         async with self.changed:
             self.changed.notify_all()
 
-    def _answers(self, frame: FromRunner) -> list[_Answer]:
+    def _answers(self, frame: FromRunner) -> list[Answer]:
         match frame:
             case Hello():
                 return self._welcome(frame)
@@ -198,7 +198,7 @@ class ScriptedGateway:
             case Refused():
                 return []
 
-    def _welcome(self, hello: Hello) -> list[_Answer]:
+    def _welcome(self, hello: Hello) -> list[Answer]:
         open_now = self.assignment is not None and not self.ended
         holding = None
         if open_now and (self.accepted or hello.holding is not None):
@@ -225,7 +225,7 @@ class ScriptedGateway:
                 if self.keep_events:
                     self.events.append(event)
 
-    def _finish(self, frame: Finished) -> list[_Answer]:
+    def _finish(self, frame: Finished) -> list[Answer]:
         if frame.n != self.stored:
             self.breaches.append(f"finished says {frame.n}, and {self.stored} are stored")
         if self.finished is not None and frame != self.finished:
@@ -244,6 +244,10 @@ class ScriptedGateway:
     def assign(self) -> Assign:
         """Return the frame that assigns the run."""
         return Assign(assignment=self._run)
+
+    def encoded(self, frame: Answer) -> str:
+        """Return the text in which *frame* is sent."""
+        return frame.model_dump_json()
 
     def start(self, attempt: int = 1) -> Start:
         """Return the frame that starts the run."""
