@@ -13,6 +13,7 @@ from plue.api.access import LocalAccess
 from plue.api.app import make_api
 from plue.api.keys import ApiLimits
 from plue.api.models import Health, ServerInfo
+from plue.engine.service import Engine
 from plue.store.blobs import Blobs
 
 TOKEN = "secret-of-this-server"
@@ -35,7 +36,7 @@ class Served:
 
 def an_api(
     folder: Path,
-    engine: MemoryEngine,
+    engine: Engine,
     *,
     limits: ApiLimits | None = None,
     tree: MemoryTree | None = None,

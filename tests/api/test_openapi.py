@@ -2,21 +2,29 @@
 
 import asyncio
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
+import psycopg
 import pytest
 import schemathesis
 from aiohttp import web
-from api.memory_engine import MemoryEngine, MemoryTree
+from api.memory_engine import MemoryTree, an_info
 from api.served import TOKEN, Served, an_api
+from factories import a_plan
 from hypothesis import HealthCheck, Phase, given, settings
 from openapi_spec_validator import OpenAPIV31SpecValidator
 from schemathesis.checks import positive_data_acceptance
+from server import a_server
+from typing_extensions import override
 
 from plue.api.app import ROUTES
-from plue.wire.events import EventType
+from plue.authoring.evaluator import Evaluator
+from plue.authoring.results import Description, Diagnostic, Planned
+from plue.domain.run import Submission
+from plue.local.postgres import EmbeddedPostgres
 
 OPERATIONS = [(route.method, route.path) for route in ROUTES]
 
@@ -63,14 +71,30 @@ async def test_every_operation_documents_its_problems(served: Served) -> None:
     assert open_to_all == {"/healthz", "/readyz", "/login"}
 
 
-class Background:
-    """The API in a thread of its own, for a client that blocks."""
+class FixedEvaluator(Evaluator):
+    """Plans every workflow as one step: what is sent must get past us to the real store."""
 
-    def __init__(self, folder: Path) -> None:
+    @override
+    async def describe(self, files: Mapping[str, str]) -> Description:
+        return Description(workflows=(an_info(),))
+
+    @override
+    async def plan(self, files: Mapping[str, str], workflow: str, **given: Any) -> Planned:
+        if not files:
+            missing = Diagnostic("PLU404", f"there is no workflow {workflow!r}", file="", line=1)
+            return Planned(diagnostics=(missing,))
+        info = replace(an_info(), name=workflow, file=next(iter(files)))
+        return Planned(plan=a_plan(), info=info, inputs=given["inputs"])
+
+
+class Background:
+    """The API over a real engine and store, in a thread of its own for a client that blocks."""
+
+    def __init__(self, folder: Path, dsn: str) -> None:
         """Make the thread; entering starts it."""
-        self.folder = folder
         self.url = ""
-        self.faults: list[str] = []
+        self._folder = folder
+        self._dsn = dsn
         self._ready = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()))
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -79,7 +103,7 @@ class Background:
     def __enter__(self) -> Self:
         """Start serving."""
         self._thread.start()
-        assert self._ready.wait(10)
+        assert self._ready.wait(20)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -87,31 +111,38 @@ class Background:
         assert self._loop is not None
         assert self._stop is not None
         self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join(10)
+        self._thread.join(20)
         assert not self._thread.is_alive()
 
     async def _serve(self) -> None:
-        engine = MemoryEngine()
-        for _ in range(3):
-            record = engine.add_run()
-            await record.add(type_=EventType.RUN_QUEUED)
-            await record.say("build", "one\n")
-            await record.finish()
-        app, _ = an_api(self.folder, engine, tree=MemoryTree(self.folder))
-        runner = web.AppRunner(app, access_log=None)
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        self.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
-        self._ready.set()
-        await self._stop.wait()
-        await runner.cleanup()
+        async with a_server(self._dsn, self._folder) as server:
+            server.engine._evaluator = FixedEvaluator()
+            tree = MemoryTree(self._folder)
+            for key in ("one", "two"):
+                files = await tree.files()
+                await server.engine.submit(
+                    Submission(workflow="ci", files=files, idempotency_key=key)
+                )
+            app, _ = an_api(self._folder, server.engine, tree=tree)
+            runner = web.AppRunner(app, access_log=None)
+            await runner.setup()
+            await web.TCPSite(runner, "127.0.0.1", 0).start()
+            self.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+            self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+            self._ready.set()
+            await self._stop.wait()
+            await runner.cleanup()
 
 
 @pytest.fixture(scope="module")
-def background(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Background]:
+def background(
+    tmp_path_factory: pytest.TempPathFactory, postgres_server: EmbeddedPostgres
+) -> Iterator[Background]:
     """Serve for as long as this module's tests run."""
-    with Background(tmp_path_factory.mktemp("served")) as served:
+    with psycopg.connect(postgres_server.dsn("postgres"), autocommit=True) as connection:
+        connection.execute("CREATE DATABASE openapi")
+    folder = tmp_path_factory.mktemp("served")
+    with Background(folder, postgres_server.dsn("openapi")) as served:
         yield served
 
 

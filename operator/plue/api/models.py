@@ -16,6 +16,7 @@ __all__ = [
     "CreateRun",
     "DiagnosticBody",
     "EventBody",
+    "EventFrame",
     "FieldError",
     "Health",
     "LogLine",
@@ -261,6 +262,15 @@ class EventBody(_Response):
     type: EventType
     step: str | None = None
     body: dict[str, JsonValue] = {}
+
+
+class EventFrame(_Response):
+    """One server-sent event. A heartbeat has no id."""
+
+    id: str | None = Field(default=None, description="The event's number.")
+    event: EventType | Literal["heartbeat"]
+    data: str = Field(description="The event as JSON: an EventBody, or `{}` in a heartbeat.")
+    retry: int | None = None
 
 
 class LogLine(_Response):
