@@ -35,15 +35,21 @@ class Place:
 
 
 @contextlib.contextmanager
-def connected(place: Place, tell: Callable[[str], None]) -> Iterator[Api]:
-    """Give the API of the place's server; *tell* gets lines while a private one is started."""
+def connected(place: Place, tell: Callable[[str], None], *, warm: int = 0) -> Iterator[Api]:
+    """Give the API of the place's server; *tell* gets lines while a private one is started.
+
+    A private one keeps *warm* runners waiting: none for who only looks; for a run that is queued
+    one is made all the same.
+    """
     deadline = time.monotonic() + _PATIENCE
     with contextlib.ExitStack() as stack:
         while True:
             lock = ClientLock.share(place.data)
             if lock is not None:
                 stack.callback(lock.release)
-                if find_running(place.data) or _started_privately(place, lock, stack, tell):
+                if find_running(place.data) or _started_privately(
+                    place, lock, stack, tell, warm=warm
+                ):
                     break
                 stack.pop_all().close()
             # Another server is starting or ending just now: it will be one or the other soon.
@@ -64,11 +70,16 @@ def _address(place: Place) -> Address | None:
 
 
 def _started_privately(
-    place: Place, lock: ClientLock, stack: contextlib.ExitStack, tell: Callable[[str], None]
+    place: Place,
+    lock: ClientLock,
+    stack: contextlib.ExitStack,
+    tell: Callable[[str], None],
+    *,
+    warm: int,
 ) -> bool:
     """Start a private server, to end with *stack*; False when somebody else has the folder."""
     words = [sys.executable, "-m", "plue.cli.main", "up", "--private"]
-    words += ["--tree", str(place.root), "--data", str(place.data)]
+    words += ["--tree", str(place.root), "--data", str(place.data), "--runners", str(warm)]
     # Its own session: Ctrl-C is for us, and we tell the server what it means.
     with (place.data / _LAST_WORDS).open("w") as last_words:
         server = subprocess.Popen(

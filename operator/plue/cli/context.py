@@ -34,14 +34,14 @@ def here(tree: Path | None = None, data: Path | None = None) -> "Place":
 
 
 @contextmanager
-def server() -> Iterator["Api"]:
-    """Give the API of this project's server, a private one when none is up."""
+def server(*, warm: int = 0) -> Iterator["Api"]:
+    """Give the API of this project's server; when none is up, a private one with *warm* runners."""
     from plue.cli.connect import connected
 
     place = here()
     with ExitStack() as stack:
         with progress() as tell:
-            api = stack.enter_context(connected(place, tell))
+            api = stack.enter_context(connected(place, tell, warm=warm))
         yield api
 
 

@@ -52,7 +52,7 @@ def options(
 def main() -> None:
     """Run the command line; never shows a traceback unless PLUE_DEBUG=1."""
     try:
-        app()
+        app(prog_name="plue")
     except PlueError as error:
         if os.environ.get("PLUE_DEBUG") == "1":
             raise

@@ -2,13 +2,17 @@
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from plue.cli.context import here, refuse_to_leave_private, server
+
+if TYPE_CHECKING:
+    from plue.cli.client import Api
+    from plue.cli.progress import RunProgress
 
 __all__ = ["app", "list_lines"]
 
@@ -55,10 +59,13 @@ def view(run: Which = "latest", *, as_json: AsJson = False) -> None:
 
     with server() as api:
         detail = api.get(f"/runs/{_quoted(run)}")
+        progress = _progress_of(detail)
+        for step in progress.steps.values():
+            if step.state == "failed" and not as_json:
+                step.tail = "\n".join(_last_lines(api, detail["id"], step.name))
     if as_json:
         print(json.dumps(detail, indent=2))
         return
-    progress = _progress_of(detail)
     hint = f"plue run logs {detail['name']}" if progress.steps else None
     print("\n".join(_about(detail)))
     lines = summary(progress, icons=icons_for(sys.stdout.encoding), hint=None)
@@ -154,7 +161,7 @@ def rerun(
 
     if detach:
         refuse_to_leave_private(here())
-    with server() as api:
+    with server(warm=1) as api:
         made = api.post(f"/runs/{_quoted(run)}/rerun")
         if detach:
             print(json.dumps(made) if as_json else made["name"])
@@ -205,7 +212,7 @@ def _about(detail: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _progress_of(detail: Mapping[str, Any]) -> Any:
+def _progress_of(detail: Mapping[str, Any]) -> "RunProgress":
     """Return the run as the displays take it, from the API's body instead of events."""
     from plue.cli.progress import RunProgress, StepProgress
 
@@ -225,6 +232,20 @@ def _progress_of(detail: Mapping[str, Any]) -> Any:
             duration_ms=step["duration_ms"],
         )
     return run
+
+
+def _last_lines(api: "Api", run: str, step: str) -> Iterator[str]:
+    """Yield the last lines of a step's output, read as a stream: it may be long."""
+    from collections import deque
+
+    tail: deque[str] = deque(maxlen=20)
+    rest = ""
+    for text in api.text(f"/runs/{run}/logs", step=step):
+        *lines, rest = (rest + text).split("\n")
+        tail.extend(lines)
+    yield from tail
+    if rest:
+        yield rest
 
 
 def _time(text: str | None) -> datetime | None:

@@ -197,7 +197,7 @@ def run(
     }
     if detach:
         refuse_to_leave_private(here())
-    with server() as api:
+    with server(warm=1) as api:
         made = api.post("/runs", {k: v for k, v in body.items() if v is not None})
         if detach:
             print(json.dumps(made) if as_json else made["name"])
