@@ -1,0 +1,57 @@
+# What a person runs. Everything happens inside .venv/; nothing is installed elsewhere.
+
+PYTHON ?= python3
+UV_VERSION := 0.13.9
+BIN := .venv/bin
+STAMP := .venv/.synced
+
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test bench lint fmt clean
+
+help:  ## Say what there is
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
+
+setup: $(STAMP)  ## Make .venv with the locked dependencies (instant when nothing changed)
+
+# Keyed by what decides the environment. The stamp is touched last: a broken set-up is repeated.
+$(STAMP): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "error: Plue needs Python 3.11 or newer, and $(PYTHON) is $$($(PYTHON) -V 2>&1)"; \
+	  echo "  try: make PYTHON=/path/to/python3.12 $(MAKECMDGOALS)"; exit 2; }
+	@test -x $(BIN)/pip || { echo "… making .venv with $$($(PYTHON) -V)"; \
+	  $(PYTHON) -m venv .venv || { \
+	    echo "error: $(PYTHON) cannot make virtual environments"; \
+	    echo "  try: apt-get install python3-venv"; exit 2; }; }
+	@test "$$($(BIN)/uv --version 2>/dev/null | cut -d' ' -f2)" = $(UV_VERSION) || { \
+	  echo "… installing uv $(UV_VERSION)"; \
+	  $(BIN)/pip install --quiet --disable-pip-version-check uv==$(UV_VERSION); }
+	@echo "… installing the locked dependencies, about 200 MB the first time"
+	@$(BIN)/uv pip sync --python $(BIN)/python --require-hashes requirements.lock
+	@echo "… installing Plue itself"
+	@$(BIN)/uv pip install --python $(BIN)/python --quiet --no-deps -e .
+	@touch $@
+
+demo: setup  ## Run this repository's own checks as a workflow, live
+	@plue workflow run checks
+
+test: setup lint  ## Lint, types, layers and all tests
+	mypy
+	pytest -q
+
+lint: setup  ## Layers, ruff, format
+	lint-imports --no-cache --no-logo
+	ruff check .
+	ruff format --check .
+
+fmt: setup  ## Format, and fix what can be fixed
+	ruff check --fix --exit-zero --quiet .
+	ruff format .
+
+bench: setup  ## Measure against the goals of docs/architecture.md
+	@test -d tests/bench || { echo "error: there are no benchmarks yet"; exit 2; }
+	python -m pytest -q tests/bench
+
+clean:  ## Remove the environment and caches
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis
