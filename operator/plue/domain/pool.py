@@ -22,12 +22,18 @@ class RunnerView:
 
 @dataclass(frozen=True, slots=True)
 class PoolView:
-    """A pool, its runners and the length of its queue at one moment."""
+    """A pool, its runners and the length of its queue at one moment.
+
+    ``failures`` counts the runners that went lately without ever having connected;
+    ``last_failure_age`` is in seconds.
+    """
 
     warm: int
     maximum: int
     queued: int
     runners: Sequence[RunnerView]
+    failures: int = 0
+    last_failure_age: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +52,12 @@ class PoolPlan:
 START_DEADLINE = 60.0
 """Seconds in which a runner must have connected."""
 
+FAILURES_FORGIVEN = 2
+"""Runners that may fail to start before the pool makes new ones more slowly."""
+
+SLOWEST = 30.0
+"""Seconds between two tries of a pool whose runners all fail to start."""
+
 RETIRED_GRACE = 10.0
 """Seconds that a retired runner has to end by itself."""
 
@@ -58,9 +70,16 @@ def plan_pool(seen: PoolView) -> PoolPlan:
     room = seen.maximum - len(seen.runners)
     if len(free) < wanted:
         missing = wanted - len(free)
-        return PoolPlan(create=max(0, min(missing, room)), remove=tuple(r.id for r in overdue))
+        create = 0 if _is_backing_off(seen) else max(0, min(missing, room))
+        return PoolPlan(create=create, remove=tuple(r.id for r in overdue))
     surplus = sorted(free, key=_removal_rank)[: len(free) - wanted]
     return PoolPlan(retire=tuple(r.id for r in surplus), remove=tuple(r.id for r in overdue))
+
+
+def _is_backing_off(seen: PoolView) -> bool:
+    """Return whether the next try has to wait: 2, 4, 8 … 30 s after the last failure."""
+    counted = seen.failures - FAILURES_FORGIVEN
+    return counted > 0 and seen.last_failure_age < min(SLOWEST, 2.0 ** min(counted, 10))
 
 
 def _is_overdue(runner: RunnerView) -> bool:

@@ -15,6 +15,7 @@ from functools import partial
 import structlog
 from pydantic_core import to_json
 
+from plue.authoring.codes import Code
 from plue.authoring.evaluator import Evaluator
 from plue.authoring.results import Description, Planned, WorkflowInfo
 from plue.domain.run import RunDetails, RunFilter, RunId, RunPageOf, StoredEvent, Submission
@@ -340,14 +341,14 @@ def _complete(planned: Planned) -> tuple[Plan, WorkflowInfo]:
     if planned.plan is None or planned.info is None:
         errors = [d for d in planned.diagnostics if d.severity == "error"]
         first = errors[0] if errors else None
-        kind = NotFoundError if first is not None and first.code == "PLU404" else RejectedError
+        kind = NotFoundError if first is not None and first.code == Code.UNKNOWN_WORKFLOW else RejectedError
         raise kind(
             first.message if first else "the workflow could not be planned",
             field=first.field if first else None,
             remedy=first.remedy if first else None,
             details={"diagnostics": [asdict(d) for d in planned.diagnostics]},
         )
-    if planned.plan.end is None:
+    if planned.plan.awaits:
         awaited = ", ".join(f"{r.ref}.{r.field}" for r in planned.plan.awaits)
         raise RejectedError(
             f"{planned.info.name} asks for a value while it is planned ({awaited}); this version"

@@ -48,11 +48,12 @@ class RunnerStore:
 
     async def view(self, pool: str) -> PoolView | None:
         """Return the pool, its runners and its queue; None when there is no such pool."""
-        pools, runners, queued = await self._database.transaction(
+        pools, runners, queued, failed = await self._database.transaction(
             [
                 ("lock_pool", {"pool": pool}),
                 ("runners_of_pool", {"pool": pool}),
                 ("queued_in_pool", {"pool": pool}),
+                ("failures_in_pool", {"pool": pool}),
             ]
         )
         if not pools:
@@ -61,6 +62,8 @@ class RunnerStore:
             warm=pools[0]["warm"],
             maximum=pools[0]["maximum"],
             queued=queued[0]["queued"],
+            failures=failed[0]["failures"],
+            last_failure_age=failed[0]["last_age_seconds"],
             runners=[
                 RunnerView(
                     RunnerId(row["id"]),

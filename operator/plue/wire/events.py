@@ -88,6 +88,7 @@ class Reason(StrEnum):
     NO_IDLE_RUNNER = "NoIdleRunner"  # every runner of the pool is busy or still starting
     POOL_AT_MAXIMUM = "PoolAtMaximum"  # as above, and the pool may not make more
     NO_SUCH_POOL = "NoSuchPool"  # the workflow names a pool that does not exist
+    RUNNERS_DO_NOT_START = "RunnersDoNotStart"  # new runners end before they have connected
     CLAIMED = "Claimed"  # bound to a runner that has not yet said `accepted`
     RUNNER_DID_NOT_ACCEPT = "RunnerDidNotAccept"  # back in the queue; that runner is retired
     LEASE = "Lease"  # the runner was lost; the next attempt waits until it is surely gone

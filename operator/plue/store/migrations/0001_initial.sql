@@ -212,4 +212,6 @@ COMMENT ON COLUMN runners.state IS
 
 CREATE INDEX runners_idle ON runners (pool, connected_at, id) WHERE state = 'idle';
 CREATE INDEX runners_present ON runners (host, pool, state) WHERE state <> 'gone';
+CREATE INDEX runners_failed ON runners (pool, gone_at)
+    WHERE state = 'gone' AND connected_at IS NULL;
 CREATE INDEX runners_of_run ON runners (run_id, attempt) WHERE run_id IS NOT NULL;

@@ -136,15 +136,21 @@ SELECT id AS run_id, runner_id, last_event FROM returned;
 -- Say for every queued run why it waits; only rows whose reason changes are written.
 WITH idle AS (
     SELECT pool, count(*) AS present FROM runners WHERE state <> 'gone' GROUP BY pool
+), failing AS (
+    SELECT pool FROM runners
+     WHERE state = 'gone' AND connected_at IS NULL AND gone_at > now() - interval '2 minutes'
+     GROUP BY pool HAVING count(*) > 2
 ), said AS (
     SELECT r.id,
            CASE WHEN r.not_before > now() THEN 'Lease'
                 WHEN p.name IS NULL THEN 'NoSuchPool'
                 WHEN COALESCE(idle.present, 0) >= p.maximum THEN 'PoolAtMaximum'
+                WHEN failing.pool IS NOT NULL THEN 'RunnersDoNotStart'
                 ELSE 'NoIdleRunner' END AS reason
       FROM workflow_runs r
       LEFT JOIN pools p ON p.name = r.pool
       LEFT JOIN idle ON idle.pool = r.pool
+      LEFT JOIN failing ON failing.pool = r.pool
      WHERE r.state = 'queued'
      ORDER BY r.number LIMIT 1000
 )

@@ -19,6 +19,14 @@ SELECT id, state, gateway IS NOT NULL AS connected,
        extract(epoch FROM now() - retired_at)::float8 AS retired_seconds
   FROM runners WHERE pool = %(pool)s AND state <> 'gone' ORDER BY created_at, id;
 
+-- name: failures_in_pool
+-- Runners that went in the last two minutes without ever having connected.
+SELECT count(*) AS failures,
+       COALESCE(extract(epoch FROM now() - max(gone_at)), 0)::float8 AS last_age_seconds
+  FROM runners
+ WHERE pool = %(pool)s AND state = 'gone' AND connected_at IS NULL
+   AND gone_at > now() - interval '2 minutes';
+
 -- name: queued_in_pool
 SELECT count(*) AS queued FROM (
     SELECT 1 FROM workflow_runs WHERE state = 'queued' AND pool = %(pool)s
