@@ -19,6 +19,7 @@ __all__ = ["configure_journal"]
 
 _FILE_BYTES = 16 * 1024 * 1024
 _SHOWN_FROM = {"warning", "error", "critical"}
+_SHOWN_CHARACTERS = 160
 _HIDDEN = {"level", "timestamp", "event", "exception"}
 
 
@@ -76,7 +77,8 @@ def _to_people(
 ) -> Callable[[WrappedLogger, str, EventDict], EventDict]:
     def show(_logger: WrappedLogger, _name: str, event: EventDict) -> EventDict:
         if people is not None and event.get("level") in _SHOWN_FROM:
-            fields = "  ".join(f"{k}={v}" for k, v in event.items() if k not in _HIDDEN)
+            shown = {k: " ".join(str(v).split()) for k, v in event.items() if k not in _HIDDEN}
+            fields = "  ".join(f"{k}={v[:_SHOWN_CHARACTERS]}" for k, v in shown.items())
             words = str(event.get("event", "")).replace("_", " ")
             # When the terminal is gone, the file has it.
             with contextlib.suppress(OSError, ValueError):

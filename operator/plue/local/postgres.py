@@ -15,6 +15,7 @@ import contextlib
 import hashlib
 import importlib.util
 import os
+import re
 import shutil
 import signal
 import stat
@@ -167,7 +168,7 @@ class EmbeddedPostgres:
             await asyncio.to_thread(_remove_tree, fresh)
             raise UnavailableError(
                 f"the database's folder could not be made in {self._data}:"
-                f" {_last_lines(done.stdout)}",
+                f" {_complaint(done.stdout)}",
                 remedy="free disk space, or choose another data folder with --data",
             )
         fresh.replace(self._cluster)
@@ -279,7 +280,7 @@ class EmbeddedPostgres:
             else:
                 self.restarts += 1
                 pause = 0.1
-                _log.info("postgres_restarted", restarts=self.restarts)
+                _log.warning("postgres_restarted", restarts=self.restarts)
 
     async def _ensure_database(self) -> None:
         connection = await psycopg.AsyncConnection.connect(self.dsn("postgres"), autocommit=True)
@@ -341,6 +342,14 @@ def _tail(path: Path, size: int = 4096) -> str:
 
 def _last_lines(text: str, count: int = 3) -> str:
     return " / ".join(text.strip().splitlines()[-count:]) or "it said nothing"
+
+
+def _complaint(text: str) -> str:
+    """Return the lines in which initdb says what is wrong; it says much else after them."""
+    said = [
+        line.strip() for line in text.splitlines() if re.search(r"FATAL|error:|could not", line)
+    ]
+    return " / ".join(said[:3]) or _last_lines(text)
 
 
 def _remove_tree(folder: Path) -> None:
