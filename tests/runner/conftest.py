@@ -10,14 +10,21 @@ Run = Callable[..., Awaitable[ScriptedGateway]]
 Start = Callable[..., Awaitable[Process]]
 
 
+@pytest.fixture(scope="session")
+def bytecode(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Give the variables with which a process compiles what it imports only once a session."""
+    folder = tmp_path_factory.mktemp("bytecode")
+    return {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(folder)}
+
+
 @pytest.fixture
-async def start(tmp_path: Path) -> AsyncIterator[Start]:
+async def start(tmp_path: Path, bytecode: dict[str, str]) -> AsyncIterator[Start]:
     """Give a function that starts a runner; all are killed in the end."""
     started: list[Process] = []
 
     async def begin(*arguments: str, **environment: str) -> Process:
         home = tmp_path / f"home{len(started)}"
-        process = await Process.started(home, *arguments, **environment)
+        process = await Process.started(home, *arguments, **bytecode, **environment)
         started.append(process)
         return process
 

@@ -338,6 +338,17 @@ class Process:
         async with asyncio.timeout(patience):
             return await self.process.wait()
 
+    @property
+    def peak_bytes(self) -> int:
+        """The most memory that it has used so far."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        (line,) = (line for line in status.splitlines() if line.startswith("VmHWM"))
+        return int(line.split()[1]) * 1024
+
+    def terminate(self) -> None:
+        """Send it TERM."""
+        self.process.terminate()
+
     async def end(self) -> None:
         """Kill it, if it still runs."""
         if self.process.returncode is None:

@@ -1,0 +1,83 @@
+"""The workspace from an archive: unpacked safely, or a reason why not."""
+
+import hashlib
+import io
+import tarfile
+from collections.abc import Callable
+
+import pytest
+from runner.conftest import Run
+from runner.scripted import ScriptedGateway, an_assignment, sh
+
+from plue.wire.events import Reason, RunState
+from plue.wire.frames import Workspace
+
+
+def _archive(*members: tarfile.TarInfo, mode: str = "w:gz") -> bytes:
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode=mode) as tar:  # type: ignore[call-overload] - any mode
+        for member in members:
+            content = b"#!/bin/sh\necho run\n" if member.isreg() else b""
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+    return file.getvalue()
+
+
+def _member(name: str, **fields: object) -> tarfile.TarInfo:
+    member = tarfile.TarInfo(name)
+    for key, value in fields.items():
+        setattr(member, key, value)
+    return member
+
+
+def _gateway(archive: bytes, script: str, *, sent: bytes | None = None) -> ScriptedGateway:
+    name = hashlib.sha256(archive).hexdigest()
+    assignment = an_assignment(sh("a", script), workspace=Workspace(kind="blob", blob=name))
+    return ScriptedGateway(assignment, blobs={name: sent or archive})
+
+
+@pytest.mark.parametrize("mode", [pytest.param("w", id="tar"), pytest.param("w:gz", id="gzip")])
+async def test_archive_becomes_the_workspace(run: Run, mode: str) -> None:
+    """Files, modes and inner links of the archive are there when the first step starts."""
+    members = (
+        _member("bin/tool", mode=0o755),
+        _member("link", type=tarfile.SYMTYPE, linkname="bin/tool"),
+    )
+    gateway = await run(_gateway(_archive(*members, mode=mode), "./bin/tool; ./link; ls"))
+    assert gateway.text("a") == "run\nrun\nbin\nlink\n"
+
+
+ESCAPES: list[Callable[[], tarfile.TarInfo]] = [
+    lambda: _member("../outside"),
+    lambda: _member("link", type=tarfile.SYMTYPE, linkname="../../etc"),
+    lambda: _member("link", type=tarfile.SYMTYPE, linkname="/etc/passwd"),
+    lambda: _member("device", type=tarfile.CHRTYPE),
+]
+
+
+@pytest.mark.parametrize(
+    "member", [pytest.param(make(), id=f"{n}-{make().name}") for n, make in enumerate(ESCAPES)]
+)
+async def test_archive_that_reaches_out_is_refused(run: Run, member: tarfile.TarInfo) -> None:
+    """What would be outside the workspace fails the run and is named."""
+    gateway = await run(_gateway(_archive(member), "echo no"))
+    assert gateway.finished is not None
+    assert (
+        gateway.finished.state,
+        gateway.finished.reason,
+    ) == (RunState.FAILED, Reason.WORKSPACE_FAILED)
+    assert repr(member.name) in str(gateway.finished.message)
+    assert gateway.events == []
+
+
+async def test_archive_that_is_gone_or_no_archive_fails_the_run(run: Run) -> None:
+    """The message says what is the matter with the archive."""
+    gateway = _gateway(b"no tar at all", "echo no")
+    await run(gateway)
+    assert gateway.finished is not None
+    assert "cannot be read" in str(gateway.finished.message)
+    gateway = _gateway(_archive(), "echo no")
+    gateway.blobs.clear()
+    await run(gateway)
+    assert gateway.finished is not None
+    assert "not on the server any more" in str(gateway.finished.message)
