@@ -2,10 +2,10 @@
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from plue.errors import PlueError, RejectedError, UsageError
 
@@ -74,15 +74,15 @@ def progress() -> Iterator[Callable[[str], None]]:
 
 def error_lines(error: PlueError) -> list[str]:
     """Return what a person must read of *error*: message, diagnostics, remedy."""
-    from plue.cli.diagnostics import diagnostic_lines
     from plue.cli.text import safe
 
     field = f"{error.field}: " if error.field and error.field not in error.message else ""
     lines = [f"error: {field}{safe(error.message)}"]
     diagnostics = error.details.get("diagnostics")
     if isinstance(diagnostics, list) and diagnostics:
-        found: list[Mapping[str, Any]] = [one for one in diagnostics if isinstance(one, dict)]
-        lines = [line for one in found for line in diagnostic_lines(one)]
+        from plue.cli.diagnostics import diagnostic_text, from_problem
+
+        lines = [diagnostic_text(from_problem(diagnostics))]
     elif error.remedy:
         lines.append(f"  try: {safe(error.remedy)}")
     return lines

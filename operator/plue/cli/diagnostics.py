@@ -1,30 +1,23 @@
-"""Diagnostics of workflow files as a terminal shows them: place, message, the line and a caret."""
+"""Diagnostics of workflow files on a terminal, whether found here or told by a server."""
 
-from collections.abc import Mapping
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from typing import Any
 
-from plue.cli.text import safe
+from plue.authoring.render import render
+from plue.authoring.results import Diagnostic
 
-__all__ = ["diagnostic_lines"]
-
-
-def diagnostic_lines(one: Mapping[str, Any]) -> list[str]:
-    """Return the lines of a diagnostic, given as the API gives it."""
-    place = f"{one['file']}:{one['line']}:{one.get('column') or 1}"
-    lines = [f"{place}: {one.get('severity', 'error')} {one['code']}: {safe(one['message'])}"]
-    source = one.get("source")
-    if source:
-        lines += [f"  | {safe(source)}", f"  | {_caret(source, one)}"]
-    if related := one.get("related"):
-        lines.append(f"  see also {related[0]}:{related[1]}")
-    if one.get("remedy"):
-        lines.append(f"  try: {safe(one['remedy'])}")
-    return lines
+__all__ = ["diagnostic_text", "from_problem"]
 
 
-def _caret(source: str, one: Mapping[str, Any]) -> str:
-    start = max(1, one.get("column") or 1)
-    end = max(start + 1, one.get("end_column") or start + 1)
-    # Tabs are shown as four columns; what stands before the caret decides where it goes.
-    before = len(safe(source[: start - 1]))
-    return " " * before + "^" * max(1, len(safe(source[start - 1 : end - 1])))
+def diagnostic_text(found: Sequence[Diagnostic]) -> str:
+    """Return the diagnostics for standard error: with line, caret and remedy, perhaps in colour."""
+    return render(found, color=sys.stderr.isatty() and not os.environ.get("NO_COLOR"))
+
+
+def from_problem(found: Sequence[Mapping[str, Any]]) -> list[Diagnostic]:
+    """Return the diagnostics that a server's answer carries; what we do not know is left out."""
+    known = {one.name for one in fields(Diagnostic)}
+    return [Diagnostic(**{k: v for k, v in one.items() if k in known}) for one in found]

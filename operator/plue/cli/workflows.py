@@ -322,13 +322,11 @@ def similar(name: str, known: Sequence[str]) -> str:
 
 def _print_diagnostics(found: "Sequence[Diagnostic]", *, only_errors: bool) -> bool:
     """Print diagnostics to standard error; whether one of them is an error."""
-    from dataclasses import asdict
+    from plue.cli.diagnostics import diagnostic_text
 
-    from plue.cli.diagnostics import diagnostic_lines
-
-    for one in found:
-        if one.severity == "error" or not only_errors:
-            print("\n".join(diagnostic_lines(asdict(one))), file=sys.stderr)
+    shown = [one for one in found if one.severity == "error" or not only_errors]
+    if shown:
+        print(diagnostic_text(shown), file=sys.stderr)
     return any(one.severity == "error" for one in found)
 
 
