@@ -1,0 +1,460 @@
+"""Every diagnostic's code, title and explanation: the text behind ``plue explain PLU012``.
+
+A code never changes its meaning and is never used again. This module is also loaded inside the
+evaluator's sandbox, so it imports nothing but the standard library.
+
+    PLU0xx  the file as Python          PLU4xx  commands and shells
+    PLU1xx  what a decorator declares   PLU5xx  values, references, text
+    PLU2xx  inputs of a run             PLU6xx  evaluation as a whole
+    PLU3xx  steps and their order       PLU9xx  not supported in this version
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+__all__ = ["EXPLANATIONS", "Code", "Explanation", "explanation_of"]
+
+
+class Code(StrEnum):
+    """The codes by name; the value is what people see."""
+
+    SYNTAX = "PLU001"
+    FILE_TOO_LARGE = "PLU002"
+    BAD_TEXT = "PLU003"
+    TOO_NESTED = "PLU004"
+    IMPORT = "PLU010"
+    IMPORT_NAME = "PLU011"
+    UNDEFINED = "PLU012"
+    UNDERSCORE = "PLU013"
+    ASYNC = "PLU014"
+    BARE_EXCEPT = "PLU015"
+    FINALLY_JUMP = "PLU016"
+    FORBIDDEN_NAME = "PLU017"
+    FORBIDDEN_SYNTAX = "PLU018"
+    METACLASS = "PLU019"
+    MATCH_CLASS = "PLU020"
+    INSPECTION = "PLU021"
+    GENERATOR = "PLU022"
+    SHELL_VARIABLE = "PLU023"
+    PARALLEL_FORM = "PLU024"
+    NO_WORKFLOW = "PLU025"
+    DECORATOR = "PLU101"
+    DUPLICATE_WORKFLOW = "PLU102"
+    TRIGGER = "PLU103"
+    DURATION = "PLU104"
+    TYPE = "PLU105"
+    REQUIRED_BESIDE_TRIGGER = "PLU106"
+    OPTION = "PLU107"
+    UNKNOWN_INPUT = "PLU201"
+    MISSING_INPUT = "PLU202"
+    INPUT_TYPE = "PLU203"
+    UNKNOWN_WORKFLOW = "PLU204"
+    STEP_NAME = "PLU301"
+    DUPLICATE_STEP = "PLU302"
+    UNKNOWN_DEPENDENCY = "PLU303"
+    CYCLE = "PLU304"
+    SELF_DEPENDENCY = "PLU305"
+    STEP_ARGUMENT = "PLU306"
+    TOO_MANY_STEPS = "PLU307"
+    PARALLEL_HANDLE = "PLU308"
+    SUCCESS_IN_BRANCH = "PLU309"
+    OK_UNHANDLED = "PLU310"
+    CMD_IS_DATA = "PLU401"
+    HOLE = "PLU402"
+    HOLE_OTHER_SHELL = "PLU403"
+    CMD_TOO_LONG = "PLU404"
+    ENV_NAME = "PLU405"
+    CMD_FORM = "PLU406"
+    VALUE_TOO_LARGE = "PLU407"
+    NESTED_SHELL = "PLU408"
+    HANDLE_AS_VALUE = "PLU501"
+    UNKNOWN_FIELD = "PLU502"
+    TEXT_WITH_NUMBER = "PLU503"
+    NO_TEXT = "PLU504"
+    MISSING_VALUE = "PLU505"
+    WORKFLOW_ERROR = "PLU601"
+    TIMEOUT = "PLU602"
+    MEMORY = "PLU603"
+    RECURSION = "PLU604"
+    RESULT_TOO_LARGE = "PLU605"
+    CRASHED = "PLU606"
+    REPLAY = "PLU607"
+    FORBIDDEN_CALL = "PLU608"
+    UNSUPPORTED = "PLU901"
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """What ``plue explain`` prints."""
+
+    code: Code
+    title: str
+    text: str
+
+
+_TEXTS: Final[tuple[tuple[Code, str, str], ...]] = (
+    (
+        Code.SYNTAX,
+        "The file is not Python",
+        "Python's own parser refused the file. It reports the first error only, so repair that "
+        "one and check again. Workflow files are parsed by the Python that runs the server.",
+    ),
+    (
+        Code.FILE_TOO_LARGE,
+        "The file is too large",
+        "A workflow file may have 512 KiB. Move long scripts into files of the repository and "
+        "call them from a step.",
+    ),
+    (
+        Code.BAD_TEXT,
+        "The file is not text",
+        "A workflow file is UTF-8 text without NUL characters and lone surrogates.",
+    ),
+    (
+        Code.TOO_NESTED,
+        "The code is nested too deeply",
+        "An expression or a block has more levels than Python's compiler can take. Give the "
+        "inner parts names.",
+    ),
+    (
+        Code.IMPORT,
+        "This module cannot be imported",
+        "A workflow is evaluated in a sandbox without files, network, clock and randomness, so "
+        "only `plue` can be imported, and the small safe parts of json, re, math, itertools, "
+        "textwrap and dataclasses that are there without an import too. Whatever needs the "
+        "outside world belongs into a step: ctx.run(...).",
+    ),
+    (
+        Code.IMPORT_NAME,
+        "There is no such name in this module",
+        "`from plue import …` gives the names of the workflow language; the message lists the "
+        "nearest one.",
+    ),
+    (
+        Code.UNDEFINED,
+        "The name is not defined",
+        "Nothing in this file defines the name, and it is not one of the built-in functions "
+        "that a workflow may use.",
+    ),
+    (
+        Code.UNDERSCORE,
+        "Names that start with an underscore are reserved",
+        "Python's internals start with underscores and the sandbox keeps them out of reach: "
+        "variables, attributes, arguments and keywords alike. `_` alone is allowed.",
+    ),
+    (
+        Code.ASYNC,
+        "Workflows are not asynchronous",
+        "async and await are not needed: steps run when the runner can run them. Use "
+        "ctx.parallel([...]) for what may run at the same time.",
+    ),
+    (
+        Code.BARE_EXCEPT,
+        "A bare `except:` would swallow the end of a stage",
+        "Asking for a value that is not known yet ends the stage, and that must reach Plue. "
+        "Write `except Exception:` or name the exception.",
+    ),
+    (
+        Code.FINALLY_JUMP,
+        "`return`, `break` or `continue` inside `finally`",
+        "It would swallow whatever is being raised, the end of a stage included. Put it after "
+        "the try statement.",
+    ),
+    (
+        Code.FORBIDDEN_NAME,
+        "This built-in function is not there",
+        "The sandbox leaves out what reaches the outside world (open, input), what looks into "
+        "Python itself (eval, type, globals) and what is different each time (id, hash).",
+    ),
+    (
+        Code.FORBIDDEN_SYNTAX,
+        "This statement is not part of the workflow language",
+        "The language is Python without the parts that cannot be replayed safely.",
+    ),
+    (
+        Code.METACLASS,
+        "Classes are plain",
+        "Metaclasses and class keywords are not supported; use a plain class or @dataclass.",
+    ),
+    (
+        Code.MATCH_CLASS,
+        "This pattern is not supported",
+        "`match` compares with literals, sequences and mappings, and captures names. Class "
+        "patterns and dotted names are not supported: write `if` for those.",
+    ),
+    (
+        Code.INSPECTION,
+        "Python's own frames and code are out of reach",
+        "Attributes such as gi_frame, f_globals or tb_frame lead out of the sandbox.",
+    ),
+    (
+        Code.GENERATOR,
+        "Steps cannot be recorded inside a generator",
+        "A generator runs when somebody iterates it, so the order of steps would depend on who "
+        "does. Use a list comprehension or a plain loop.",
+    ),
+    (
+        Code.SHELL_VARIABLE,
+        "A shell variable inside an f-string",
+        "In an f-string `{HOME}` is Python's. Write `$HOME`, or `${{HOME}}` to keep the braces.",
+    ),
+    (
+        Code.PARALLEL_FORM,
+        "ctx.parallel takes a list written inside the call",
+        "Each element is a branch that Plue evaluates by itself, so the list display or the "
+        "comprehension must stand inside the parentheses: "
+        "ctx.parallel([test(ctx, p) for p in packages]).",
+    ),
+    (
+        Code.NO_WORKFLOW,
+        "The file declares no workflow",
+        "A file in .plue/workflows has at least one function with the @workflow decorator.",
+    ),
+    (
+        Code.DECORATOR,
+        "The @workflow decorator is used wrongly",
+        "Write @workflow(triggers=[...]) above `def name(ctx):`.",
+    ),
+    (
+        Code.DUPLICATE_WORKFLOW,
+        "Two workflows have the same name",
+        "The name of a workflow is its function's name, and is unique in a repository.",
+    ),
+    (
+        Code.TRIGGER,
+        "The trigger is declared wrongly",
+        "Triggers are push(branches=, tags=, paths=), pull_request(branches=, paths=, types=), "
+        'schedule("minute hour day month weekday") and manual(inputs={...}).',
+    ),
+    (
+        Code.DURATION,
+        "This is not a duration",
+        'Write "30m", "90s", "1h30m", "500ms", or a number of seconds greater than zero.',
+    ),
+    (
+        Code.TYPE,
+        "This is not a type",
+        'Types are str, int, float, bool, list(T), enum("a", "b"), optional(T), schema(...). A '
+        "plain value stands for its type with that value as the default.",
+    ),
+    (
+        Code.REQUIRED_BESIDE_TRIGGER,
+        "A required input beside a trigger that is not manual",
+        "A push or a schedule gives no inputs, so such a run could never start. Give the input "
+        "a default, or make it optional(T).",
+    ),
+    (
+        Code.OPTION,
+        "There is no such option",
+        "The call has a keyword that it does not know; the message names the nearest one.",
+    ),
+    (
+        Code.UNKNOWN_INPUT,
+        "The workflow has no such input",
+        "Inputs are declared by manual(inputs={...}).",
+    ),
+    (
+        Code.MISSING_INPUT,
+        "A required input was not given",
+        "An input without a default that is not optional(T) must be given to every run.",
+    ),
+    (
+        Code.INPUT_TYPE,
+        "An input has the wrong type",
+        "Over the API inputs are checked strictly as JSON. On the command line their text is "
+        "parsed by the declared type.",
+    ),
+    (
+        Code.UNKNOWN_WORKFLOW,
+        "There is no workflow of this name",
+        "`plue workflow list` shows all of them; a workflow's name is its function's name.",
+    ),
+    (
+        Code.STEP_NAME,
+        "This is not a name for a step",
+        "A name starts with a letter or a digit and has up to 100 letters, digits, spaces and "
+        "the characters _ . : - in it.",
+    ),
+    (
+        Code.DUPLICATE_STEP,
+        "Two steps have the same name",
+        "Names are unique in a run. The same line of code in a loop gets `test`, `test#2`, … by "
+        'itself; two places or two branches must choose their names: f"test-{p}".',
+    ),
+    (
+        Code.UNKNOWN_DEPENDENCY,
+        "depends_on names a step that is not there",
+        "Use the handle that ctx.run returned, or the name of a step of this run.",
+    ),
+    (
+        Code.CYCLE,
+        "Steps wait for each other",
+        "A plain step starts after everything recorded above it in its branch. A step that "
+        "depends on a later one therefore usually waits for itself: move the later one up.",
+    ),
+    (
+        Code.SELF_DEPENDENCY,
+        "A step depends on itself",
+        "Remove the step's own name from depends_on.",
+    ),
+    (
+        Code.STEP_ARGUMENT,
+        "An argument of the step is wrong",
+        "The message names the argument and what it takes.",
+    ),
+    (
+        Code.TOO_MANY_STEPS,
+        "The run has too many steps",
+        "A run may have 1,000 steps. Let one step do several things, or start several runs.",
+    ),
+    (
+        Code.PARALLEL_HANDLE,
+        "The step was recorded before ctx.parallel",
+        "An element of ctx.parallel records its steps inside the call. A handle that was made "
+        "earlier has its place already: write ctx.run(...) into the list.",
+    ),
+    (
+        Code.SUCCESS_IN_BRANCH,
+        "ctx.success inside ctx.parallel",
+        "One branch cannot end the function in success while others go on. Call ctx.success "
+        "after ctx.parallel.",
+    ),
+    (
+        Code.OK_UNHANDLED,
+        "The answer could only be success",
+        "A failure that nobody handles ends the branch, so code that asks .ok or .exit_code is "
+        "never reached after one. Add continue_on_error=True to the step that is asked.",
+    ),
+    (
+        Code.CMD_IS_DATA,
+        "The command is data",
+        "Values from inputs, events and other steps are never executed. Write the command and "
+        "let the value be one of its words.",
+    ),
+    (
+        Code.HOLE,
+        "A value cannot stand at this place of the command",
+        "Values reach a command as environment variables, placed so that the shell never reads "
+        "them as code. Where that is impossible the place is refused. Pass the value with "
+        'env={"NAME": value} and use "$NAME" where the shell allows it.',
+    ),
+    (
+        Code.HOLE_OTHER_SHELL,
+        "Values cannot stand in the text of this shell",
+        'Plue knows how to place values in sh and bash only. Use env={"X": value} and read the '
+        "environment in the script.",
+    ),
+    (
+        Code.CMD_TOO_LONG,
+        "The command is too long",
+        "A command may have 96 KiB. Put the script into a file of the repository and call it.",
+    ),
+    (
+        Code.ENV_NAME,
+        "This is not a name for an environment variable",
+        "Letters, digits and underscores, not starting with a digit. PLUE_… is Plue's own, and "
+        "variables that a shell executes (BASH_ENV, PS4 …) take no values from outside.",
+    ),
+    (
+        Code.CMD_FORM,
+        "This is not a command",
+        "cmd is text for the shell, or a list of words that runs without a shell.",
+    ),
+    (
+        Code.VALUE_TOO_LARGE,
+        "The value is too large for an environment variable",
+        "Linux allows 128 KiB for one string; Plue allows 96 KiB. Use stdin=value, which takes "
+        "any size.",
+    ),
+    (
+        Code.NESTED_SHELL,
+        "A value reaches a second shell",
+        "The step's own shell does not read the value as code, but the program that gets it "
+        "here does: sh -c, ssh, python -c and the like. Pass the value as an argument or by "
+        "env=.",
+    ),
+    (
+        Code.HANDLE_AS_VALUE,
+        "A step's handle has no value itself",
+        "Say which value is meant: build.ok, build.stdout, build.exit_code, build.outputs.name.",
+    ),
+    (
+        Code.UNKNOWN_FIELD,
+        "There is no such field",
+        "A handle has stdout, stderr, log, exit_code, ok, state, name and outputs, and the "
+        "fields of its output= schema.",
+    ),
+    (
+        Code.TEXT_WITH_NUMBER,
+        "Text is compared with a number",
+        "What a command prints is text. Write int(...) or float(...) around it.",
+    ),
+    (
+        Code.NO_TEXT,
+        "This value has no text",
+        "None, handles, functions and objects cannot stand in text. Write what is meant, for "
+        'example `value or ""`.',
+    ),
+    (
+        Code.MISSING_VALUE,
+        "The value is missing",
+        "The step ended without this output. Use .outputs.get(name, default) when that is fine.",
+    ),
+    (
+        Code.WORKFLOW_ERROR,
+        "The workflow's code raised an exception",
+        "The message is Python's; the place is in the workflow file.",
+    ),
+    (
+        Code.TIMEOUT,
+        "The evaluation took too long",
+        "Evaluating a workflow takes milliseconds; there are five seconds for it. Look for a "
+        "loop that does not end. Work belongs into steps.",
+    ),
+    (
+        Code.MEMORY,
+        "The evaluation needs too much memory",
+        "An evaluation has 256 MiB. Work on large data belongs into steps.",
+    ),
+    (
+        Code.RECURSION,
+        "The code calls itself without end",
+        "Look for a function that calls itself without a condition that ends it.",
+    ),
+    (
+        Code.RESULT_TOO_LARGE,
+        "The plan is too large",
+        "A plan may have 4 MiB. Pass large texts through files of the workspace.",
+    ),
+    (
+        Code.CRASHED,
+        "The evaluation ended without an answer",
+        "Python itself ended. Usually the code drove it into a limit, such as very deep nesting.",
+    ),
+    (
+        Code.REPLAY,
+        "The evaluation does not reproduce an earlier stage",
+        "A later stage must record the same steps again before it adds new ones.",
+    ),
+    (
+        Code.FORBIDDEN_CALL,
+        "The code tried to leave the sandbox",
+        "Workflow code has no files, no network and no processes; the kernel ended it.",
+    ),
+    (
+        Code.UNSUPPORTED,
+        "Not supported in this version",
+        "The language has it, this version of Plue has not. Nothing is ever ignored silently.",
+    ),
+)
+
+EXPLANATIONS: Final = {code: Explanation(code, title, text) for code, title, text in _TEXTS}
+
+
+def explanation_of(code: str) -> Explanation | None:
+    """Return the explanation of *code* in any case (``plu012``), None when there is none."""
+    try:
+        return EXPLANATIONS[Code(code.strip().upper())]
+    except ValueError:
+        return None

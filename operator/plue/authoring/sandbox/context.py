@@ -1,0 +1,450 @@
+"""``ctx``: what a workflow function is given."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final, NoReturn
+
+from plue.authoring.codes import Code
+from plue.authoring.sandbox.book import Book, Recorded
+from plue.authoring.sandbox.handles import Group, Handle
+from plue.authoring.sandbox.kinds import kind_of
+from plue.authoring.sandbox.problems import (
+    Finish,
+    Problem,
+    author_frames,
+    did_you_mean,
+)
+from plue.authoring.sandbox.steps import (
+    Action,
+    attempt,
+    command_of,
+    environment_of,
+    number_of,
+    references_in,
+    refuse_nul,
+    seconds_of,
+    site_of,
+    step_name_of,
+    wire_text,
+)
+from plue.authoring.sandbox.texts import text_of
+from plue.authoring.sandbox.values import Guarded, Record, Ref, Text, settle, unmark
+
+__all__ = ["Branches", "Context", "Defaults"]
+
+_RUN: Final = (
+    "name", "cmd", "env", "cwd", "stdin", "timeout", "idle_timeout", "retry", "depends_on",
+    "shell", "continue_on_error", "when", "once", "output",
+)  # fmt: skip
+_CLEANUP: Final = ("name", "cmd", "env", "cwd", "stdin", "shell", "timeout")
+_NOT_YET: Final = {
+    "cache": "the option cache=",
+    "secrets": "ctx.secrets",
+    "git": "ctx.git",
+    "repo": "ctx.repo",
+    "read": "ctx.read",
+    "glob": "ctx.glob",
+    "write": "ctx.write",
+    "call": "ctx.call",
+    "cache_key": "ctx.cache_key",
+    "hash_files": "ctx.hash_files",
+    "approval": "ctx.approval",
+    "llm": "model steps",
+    "agent": "agent steps",
+}
+_CO_GENERATOR: Final = 0x20
+_NOTHING = Action({}, [], [])
+_WHEN: Final = ("success", "failure", "always")
+
+
+class Branches(list[Callable[[], object]]):
+    """The elements of ``ctx.parallel([...])``, each to be evaluated by itself."""
+
+
+@dataclass(frozen=True)
+class Defaults:
+    """What the workflow's decorator gives to every step."""
+
+    env: Mapping[str, str | Text] = field(default_factory=dict)
+    idle_timeout: float | None = None
+
+
+def unsupported(what: str) -> Problem:
+    """Return the refusal of a part of the language that this version does not have."""
+    return Problem(
+        Code.UNSUPPORTED,
+        f"{what} is not supported in this version of Plue",
+        remedy="remove it; nothing is ever ignored silently",
+    )
+
+
+class Context(Guarded):
+    """The methods are the author's; the book does the work."""
+
+    def __init__(
+        self,
+        book: Book,
+        inputs: dict[str, object],
+        event: dict[str, object],
+        defaults: Defaults,
+    ) -> None:
+        """Serve one evaluation."""
+        self._book = book
+        self._defaults = defaults
+        self._read: dict[str, object] = {
+            "run": self.run,
+            "parallel": self.parallel,
+            "cleanup": self.cleanup,
+            "fail": self.fail,
+            "success": self.success,
+            "inputs": Record(inputs, strict="ctx.inputs"),
+            "event": Record(event),
+            "env": Environment(defaults.env),
+        }
+        self.outputs: dict[str, object] | None = None
+        self.warnings: list[Problem] = []
+
+    def attribute(self, name: str) -> object:
+        """Return what ``ctx.<name>`` is."""
+        if name in self._read:
+            return self._read[name]
+        if name in _NOT_YET:
+            raise unsupported(_NOT_YET[name])
+        raise Problem(
+            Code.UNKNOWN_FIELD,
+            f"ctx has no `.{name}`{did_you_mean(name, list(self._read))}",
+            remedy="it has: " + ", ".join(self._read),
+        )
+
+    # ── steps ────────────────────────────────────────────────────────────────────────────────────
+
+    def run(self, *args: object, **given: object) -> Handle:
+        """Record a step that runs a command."""
+        options = self._arguments("ctx.run", args, given, _RUN)
+        step, action = self._begin(options)
+        book = self._book
+        schema = options.get("output")
+        shape = attempt(book, lambda: _output_schema(schema), None)
+        when = attempt(book, lambda: _when(options.get("when", "success")), "success")
+        step.handled = _flag(book, options, "continue_on_error")
+        step.never = when == "never"
+        depends_on = attempt(book, lambda: self._dependencies(step, options), None)
+        definition = self._define(step, action, options, depends_on)
+        idle = attempt(book, lambda: _seconds(options, "idle_timeout"), None)
+        definition |= {
+            "when": when,
+            "continue_on_error": step.handled,
+            "idle_timeout_seconds": idle or self._defaults.idle_timeout,
+            "retry": attempt(book, lambda: number_of(options.get("retry", 0), "retry", 100), 0),
+            "once": _flag(book, options, "once"),
+            "output_schema": shape,
+        }
+        book.close_step(step, definition)
+        return Handle(step, shape)
+
+    def cleanup(self, *args: object, **given: object) -> Handle:
+        """Record a step that runs last, if what is above it was started."""
+        options = self._arguments("ctx.cleanup", args, given, _CLEANUP)
+        branch = self._book.branch
+        before = list(branch.frontier)
+        step, action = self._begin(options)
+        definition = self._define(step, action, options, None)
+        branch.frontier = before  # nothing waits for a clean-up
+        definition |= {"cleanup": True, "when": "always"}
+        self._book.close_step(step, definition)
+        return Handle(step)
+
+    def _begin(self, options: dict[str, object]) -> tuple[Recorded, Action]:
+        book = self._book
+        book.check_open()
+        _refuse_generator()
+        name = attempt(book, lambda: step_name_of(options.get("name")), "step")
+        step = book.open_step(name)
+        action = attempt(
+            book,
+            lambda: command_of(options.get("cmd"), options.get("shell"), options.get("stdin")),
+            _NOTHING,
+        )
+        self.warnings += action.warnings
+        return step, action
+
+    def _define(
+        self,
+        step: Recorded,
+        action: Action,
+        options: dict[str, object],
+        depends_on: list[str] | None,
+    ) -> dict[str, object]:
+        book = self._book
+        env = attempt(book, lambda: environment_of(options.get("env")), {})
+        cwd = attempt(book, lambda: _folder(options.get("cwd")), "")
+        used = [*action.used, *references_in(env, cwd)]
+        return {
+            "name": step.name,
+            "action": action.wire,
+            "needs": book.order(step, depends_on, list(dict.fromkeys(used))),
+            "when": "success",
+            "continue_on_error": False,
+            "env": {name: wire_text(value) for name, value in env.items()},
+            "cwd": wire_text(cwd),
+            "timeout_seconds": attempt(book, lambda: _seconds(options, "timeout"), None),
+            "idle_timeout_seconds": None,
+            "retry": 0,
+            "cleanup": False,
+            "once": False,
+            "output_schema": None,
+            "branch": list(step.branch.path),
+            "site": site_of(step),
+        }
+
+    def _arguments(
+        self, what: str, args: Sequence[object], given: Mapping[str, object], known: Sequence[str]
+    ) -> dict[str, object]:
+        """Return the arguments by name; unknown ones are noted with the nearest known one."""
+        book, options = self._book, dict(zip(known, args, strict=False))
+        for problem in _argument_problems(what, args, given, known, options):
+            book.report(problem)
+        options.update({name: value for name, value in given.items() if name in known})
+        for name in ("name", "cmd"):
+            if name not in options:
+                raise Problem(
+                    Code.STEP_ARGUMENT,
+                    f"{what} needs {name}",
+                    remedy=f'write {what}("test", "make test")',
+                )
+        return options
+
+    def _dependencies(self, step: Recorded, options: dict[str, object]) -> list[str] | None:
+        value = options.get("depends_on")
+        if value is None:
+            return None
+        items = list(value) if isinstance(value, (list, tuple)) else [value]
+        names: list[str] = []
+        for item in items:
+            names += [name for name in self._names_of(step, item) if name not in names]
+        return names
+
+    def _names_of(self, step: Recorded, item: object) -> list[str]:
+        if isinstance(item, Handle):
+            return [item.name]
+        if isinstance(item, Group):
+            return [recorded.name for recorded in item.steps]
+        if isinstance(item, (list, tuple)):
+            return [name for inner in item for name in self._names_of(step, inner)]
+        name = unmark(item) if isinstance(item, (str, Text)) else None
+        if not isinstance(name, str):
+            raise Problem(
+                Code.STEP_ARGUMENT,
+                "depends_on takes handles and names of steps",
+                remedy="write depends_on=[build]",
+            )
+        if name == step.name:
+            raise Problem(
+                Code.SELF_DEPENDENCY,
+                f"step `{name}` depends on itself",
+                remedy="remove its own name from depends_on",
+            )
+        if name not in self._book.steps:
+            self._book.forward.append((step, name))
+        return [name]
+
+    # ── branches and ends ────────────────────────────────────────────────────────────────────────
+
+    def parallel(self, *args: object, **given: object) -> Group:
+        """Evaluate the elements as branches; return their values."""
+        _refuse_generator()
+        elements = args[0] if len(args) == 1 else None
+        if given.pop("fail_fast", False):
+            raise unsupported("fail_fast=True")
+        if not isinstance(elements, Branches) or given:
+            unknown = f": it has no option `{next(iter(given))}`" if given else ""
+            raise Problem(
+                Code.PARALLEL_FORM,
+                f"ctx.parallel takes one list that is written inside the call{unknown}",
+                remedy="write ctx.parallel([ctx.run(...), ctx.run(...)])",
+            )
+        values, branches = self._book.parallel(elements)
+        for index, (value, branch) in enumerate(zip(values, branches, strict=True)):
+            if isinstance(value, Handle) and value.step not in branch.made:
+                raise Problem(
+                    Code.PARALLEL_HANDLE,
+                    f"element {index + 1} is step `{value.name}`, which was recorded before",
+                    remedy="write its ctx.run(...) into the list",
+                    related=(value.step.place.file, value.step.place.line),
+                )
+        group = Group(values)
+        group.steps = [step for branch in branches for step in branch.made]
+        return group
+
+    def fail(self, reason: object = "the workflow failed") -> NoReturn:
+        """End the function, or this branch, as a failure."""
+        book = self._book
+        book.check_open()
+        text = text_of(reason)
+        needs = list(book.branch.frontier)
+        needs += [name for name in references_in(text) if name not in needs]
+        place = Problem("", "").place
+        site = {"file": place.file, "line": place.line, "column": place.column} if place else None
+        book.fails.append({"reason": wire_text(text), "needs": needs, "site": site})
+        self._end()
+
+    def success(self, *args: object, **outputs: object) -> NoReturn:
+        """End the function as a success with these outputs."""
+        book = self._book
+        book.check_open()
+        if book.branch.path:
+            raise Problem(
+                Code.SUCCESS_IN_BRANCH,
+                "ctx.success inside ctx.parallel would end the function while others go on",
+                remedy="call it after ctx.parallel",
+            )
+        if args:
+            raise Problem(
+                Code.STEP_ARGUMENT,
+                "ctx.success takes its outputs by name",
+                remedy="write ctx.success(version=build.outputs.version)",
+            )
+        self.outputs = {name: _output(value) for name, value in outputs.items()}
+        self._end()
+
+    def _end(self) -> NoReturn:
+        branch = self._book.branch
+        branch.ended = True
+        if branch.path:
+            self._book.park()
+        raise Finish
+
+
+class Environment(Guarded):
+    """``ctx.env``: the workflow's own ``env=``."""
+
+    __slots__ = ("values",)
+
+    def __init__(self, values: Mapping[str, str | Text]) -> None:
+        self.values = values
+
+    def attribute(self, name: str) -> object:
+        """Return a variable's text."""
+        if name == "get":
+            return lambda key, default=None: self.values.get(str(unmark(key)), default)
+        if name in self.values:
+            return self.values[name]
+        raise Problem(
+            Code.UNKNOWN_FIELD,
+            f"ctx.env has no `{name}`{did_you_mean(name, list(self.values))}",
+            remedy="it holds what @workflow(env={...}) declares",
+        )
+
+    def __getitem__(self, key: object) -> object:
+        return self.attribute(str(unmark(key)))
+
+
+def _argument_problems(
+    what: str,
+    args: Sequence[object],
+    given: Mapping[str, object],
+    known: Sequence[str],
+    placed: Mapping[str, object],
+) -> list[Problem]:
+    found = []
+    if len(args) > 2:  # noqa: PLR2004 - name and cmd
+        found.append(
+            Problem(
+                Code.STEP_ARGUMENT,
+                f"{what} takes name and cmd by position, the rest by keyword",
+                remedy=f"write {known[2]}=...",
+            )
+        )
+    for name in given:
+        if name in placed:
+            message = f"{what} is given {name} twice"
+            found.append(Problem(Code.STEP_ARGUMENT, message, remedy="remove one of them"))
+        elif name in _NOT_YET:
+            found.append(unsupported(f"{name}="))
+        elif name not in known:
+            message = f"{what} has no option `{name}`{did_you_mean(name, list(known))}"
+            found.append(Problem(Code.OPTION, message, remedy="it has: " + ", ".join(known)))
+    return found
+
+
+def _refuse_generator() -> None:
+    for frame in author_frames():
+        if frame.f_code.co_flags & _CO_GENERATOR:
+            raise Problem(
+                Code.GENERATOR,
+                "steps cannot be recorded inside a generator",
+                remedy="use a list comprehension [...] or a loop",
+            )
+
+
+def _output_schema(declared: object) -> dict[str, object] | None:
+    if declared is None:
+        return None
+    kind = kind_of(declared)
+    if kind.schema.get("type") != "object":
+        raise Problem(
+            Code.TYPE, "output= takes a schema", remedy="write output=schema(version=str)"
+        )
+    return kind.schema
+
+
+def _when(value: object) -> str:
+    value = unmark(value)
+    if isinstance(value, bool):
+        return "success" if value else "never"
+    if isinstance(value, str) and value in _WHEN:
+        return value
+    shown = f'"{value}"' if isinstance(value, str) else type(value).__name__
+    raise Problem(
+        Code.STEP_ARGUMENT,
+        f"when={shown} is not a condition",
+        remedy='write "success", "failure", "always", or a bool',
+    )
+
+
+def _flag(book: Book, options: Mapping[str, object], name: str) -> bool:
+    value = settle(options.get(name, False))
+    if isinstance(value, bool):
+        return value
+    message = f"{name} is True or False"
+    book.report(Problem(Code.STEP_ARGUMENT, message, remedy=f"write {name}=True"))
+    return False
+
+
+def _seconds(options: Mapping[str, object], name: str) -> float | None:
+    value = options.get(name)
+    return None if value is None else seconds_of(value, name)
+
+
+def _folder(value: object) -> str | Text:
+    if value is None:
+        return ""
+    text = text_of(value)
+    refuse_nul(text, "cwd")
+    return text
+
+
+def _output(value: object) -> object:
+    """Return one of the run's outputs: text keeps its references, other values are plain JSON."""
+    if isinstance(value, (str, Text, Ref)):
+        return wire_text(value)
+    if isinstance(value, Guarded) and not isinstance(value, (Record, Group)):
+        text_of(value)
+    found = unmark(value)
+    if not _is_json(found):
+        raise Problem(
+            Code.STEP_ARGUMENT,
+            f"an output of the run cannot be {type(value).__name__}",
+            remedy="outputs are text, numbers, booleans, None, lists and dicts of these",
+        )
+    return {"value": found}
+
+
+def _is_json(value: object) -> bool:
+    if isinstance(value, dict):
+        return all(_is_json(item) for item in value.values())
+    if isinstance(value, list):
+        return all(_is_json(item) for item in value)
+    if isinstance(value, float):
+        return value == value and value not in (float("inf"), float("-inf"))  # noqa: PLR0124 - NaN
+    return value is None or isinstance(value, (str, int))
