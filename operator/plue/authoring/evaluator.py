@@ -1,170 +1,195 @@
 """The evaluator as the engine sees it: an exec'd, preloaded process without any credentials.
 
-The process gets an empty environment, one socket and nothing else; see ``sandbox/server.py`` for
-what confines each evaluation. When it dies it is started again, and what was asked is asked once
-more.
+The process gets a socket, two folders to import from and nothing else: no environment, no other
+descriptors. It forks one child per evaluation (``sandbox.host``). When it dies it is started
+again, and what it was evaluating is tried once more.
 """
 
 import asyncio
 import contextlib
+import hashlib
+import itertools
 import json
+import re
 import socket
-import struct
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-from pydantic import JsonValue
+import RestrictedPython
+from pydantic import JsonValue, TypeAdapter, ValidationError
 
 import plue
-from plue.authoring.codes import Code
+from plue.authoring.codes import EXPLANATIONS, Code
 from plue.authoring.results import Description, Diagnostic, Planned, Trigger, WorkflowInfo
-from plue.errors import UnavailableError
-from plue.wire.plan import Plan, Step
+from plue.authoring.sandbox.host import HEADER
+from plue.errors import InternalError, UnavailableError
+from plue.wire.plan import Plan, Step, Text
 
-__all__ = ["Evaluator"]
+__all__ = ["Evaluator", "Isolation", "digest_of", "is_workflow_file"]
 
-_ROOT = Path(plue.__file__).parent.parent
-_SERVER = Path(__file__).parent / "sandbox" / "server.py"
-_START_SECONDS = 20.0
-_ANSWER_SECONDS = 60.0
-_FILE_BYTES = 512 * 1024
-_WORKFLOWS = ".plue/workflows/"
-_VERDICTS = {
-    "timeout": (Code.TIMEOUT, "the evaluation took too long", "look for a loop that does not end"),
-    "memory": (
-        Code.MEMORY,
-        "the evaluation needs too much memory",
-        "large data belongs into steps",
-    ),
-    "recursion": (Code.RECURSION, "the code calls itself without end", "give it a condition"),
-    "too large": (Code.RESULT_TOO_LARGE, "the plan is too large", "pass large texts through files"),
-    "crashed": (Code.CRASHED, "the evaluation ended without an answer", "simplify the workflow"),
+_TEXTS: Final = TypeAdapter(dict[str, Text])
+_ENDS: Final = {
+    "timeout": (Code.TIMEOUT, "look for a loop that does not end; work belongs into steps"),
+    "memory": (Code.MEMORY, "work on large data belongs into steps"),
+    "too_large": (Code.RESULT_TOO_LARGE, "pass large texts through files of the workspace"),
+    "forbidden": (Code.FORBIDDEN_CALL, "files, network and processes belong into steps"),
+    "crashed": (Code.CRASHED, "look for very deep nesting or very large values"),
 }
+_BOOT: Final = (
+    "import sys; sys.path[:0] = sys.argv[3:]; "
+    "from plue.authoring.sandbox.host import main; main(int(sys.argv[1]), sys.argv[2])"
+)
 
 
-class _Process:
-    """One life of the evaluator's process."""
+@dataclass(frozen=True, slots=True)
+class Isolation:
+    """What is in force around an evaluation, beyond memory, time and file limits.
 
-    def __init__(self) -> None:
-        self.isolation: Sequence[str] = ()
-        self.answers: dict[int, asyncio.Future[tuple[Any, Any]]] = {}
-        self.ready: asyncio.Future[tuple[Any, Any]] = asyncio.get_running_loop().create_future()
-        self.answers[0] = self.ready
-        self._popen: subprocess.Popen[bytes] | None = None
-        self._writer: asyncio.StreamWriter | None = None
-        self._task: asyncio.Task[None] | None = None
+    ``network``: a network namespace of its own. ``syscalls``: a list of allowed system calls.
+    ``user``: runs as nobody. ``notes`` say what is missing, and why.
+    """
 
-    async def start(self) -> None:
-        ours, theirs = socket.socketpair()
-        self._popen = subprocess.Popen(  # noqa: ASYNC220 - exec of one small process
-            [sys.executable, "-sPB", str(_SERVER), str(_ROOT)],
-            stdin=theirs,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            env={"PYTHONHASHSEED": "0"},
-            cwd="/",
-            start_new_session=True,
-        )
-        theirs.close()
-        reader, self._writer = await asyncio.open_connection(sock=ours)
-        self._task = asyncio.create_task(self._read(reader), name="evaluator")
-        try:
-            async with asyncio.timeout(_START_SECONDS):
-                head, _ = await self.ready
-        except (TimeoutError, ConnectionError) as error:
-            await self.close()
-            raise UnavailableError("the evaluator did not start") from error
-        self.isolation = head["isolation"]
+    network: bool
+    syscalls: bool
+    user: bool
+    notes: tuple[str, ...] = ()
 
-    @property
-    def alive(self) -> bool:
-        return self._task is not None and not self._task.done()
 
-    async def ask(self, identity: int, request: Mapping[str, Any]) -> tuple[Any, Any]:
-        assert self._writer is not None  # noqa: S101 - started
-        future = self.answers[identity] = asyncio.get_running_loop().create_future()
-        data = json.dumps([identity, request]).encode()
-        self._writer.write(struct.pack("!I", len(data)) + data)
-        try:
-            await self._writer.drain()
-            async with asyncio.timeout(_ANSWER_SECONDS):
-                return await future
-        except TimeoutError as error:
-            raise ConnectionResetError("the evaluator does not answer") from error
-        finally:
-            self.answers.pop(identity, None)
+class _LostError(Exception):
+    """The process went away with requests in it."""
 
-    async def _read(self, reader: asyncio.StreamReader) -> None:
-        try:
-            while True:
-                (length,) = struct.unpack("!I", await reader.readexactly(4))
-                body = await reader.readexactly(length)
-                (size,) = struct.unpack("!I", body[:4])
-                head = json.loads(body[4 : 4 + size])
-                future = self.answers.get(head["id"])
-                if future is not None and not future.done():
-                    try:
-                        future.set_result((head, json.loads(body[4 + size :])))
-                    except ValueError:
-                        future.set_result((head, "crashed"))
-        except (asyncio.IncompleteReadError, ConnectionError):
-            pass
-        finally:
-            for future in self.answers.values():
-                if not future.done():
-                    future.set_exception(ConnectionResetError("the evaluator ended"))
 
-    async def close(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-        if self._writer is not None:
-            self._writer.close()
-            with contextlib.suppress(ConnectionError):
-                await self._writer.wait_closed()
-        if self._popen is not None:
-            self._popen.kill()
-            self._popen.wait()
-        if self.ready.done() and not self.ready.cancelled():
-            self.ready.exception()
+def is_workflow_file(path: str) -> bool:
+    """Whether *path* is where workflows are: ``.plue/workflows/*.py``, or a bare file name."""
+    folder, _, name = path.rpartition("/")
+    known = folder in ("", "workflows", ".plue/workflows") or folder.endswith("/.plue/workflows")
+    return known and name.endswith(".py")
+
+
+def digest_of(plan: Plan) -> str:
+    """Return the SHA-256 of the canonical JSON of everything in *plan* but its digest."""
+    body = plan.model_dump(mode="json", exclude={"digest"})
+    text = json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 class Evaluator:
     """Evaluates workflow files in a process of its own; one fork per evaluation."""
 
-    def __init__(self) -> None:
-        """Prepare; ``start`` begins the process."""
-        self._process: _Process | None = None
-        self._starting = asyncio.Lock()
-        self._asked = 0
+    def __init__(
+        self,
+        *,
+        wall: timedelta = timedelta(seconds=5),
+        children: int = 4,
+        memory_bytes: int = 256 * 1024 * 1024,
+        result_bytes: int = 4 * 1024 * 1024,
+    ) -> None:
+        """Set the limits of one evaluation, and how many may run at once."""
+        self._wall = wall.total_seconds()
+        self._settings = json.dumps(
+            {
+                "wall_seconds": self._wall,
+                "children": children,
+                "memory_bytes": memory_bytes,
+                "result_bytes": result_bytes,
+            }
+        )
+        self._ids = itertools.count(1)
+        self._lock = asyncio.Lock()
+        self._link: _Link | None = None
+        self._closed = False
 
-    @property
-    def isolation(self) -> str:
-        """What confines an evaluation on this machine, such as ``limits, seccomp``."""
-        return ", ".join(self._process.isolation) if self._process else "not started"
+    # ── life ─────────────────────────────────────────────────────────────────────────────────────
 
     async def start(self) -> None:
-        """Start the process and wait until it is preloaded. Raises UnavailableError."""
-        await self._alive()
+        """Start the process and wait until it is preloaded."""
+        self._closed = False
+        await self._connected()
 
     async def close(self) -> None:
         """End the process and whatever it runs."""
-        if self._process is not None:
-            await self._process.close()
-            self._process = None
+        self._closed = True
+        async with self._lock:
+            if self._link is not None:
+                await self._link.close()
+                self._link = None
+
+    @property
+    def isolation(self) -> Isolation | None:
+        """What is in force; None while the process is not there."""
+        return self._link.isolation if self._link is not None else None
+
+    async def _connected(self) -> "_Link":
+        async with self._lock:
+            if self._closed:
+                raise UnavailableError("the evaluator is closed")
+            if self._link is None or self._link.lost:
+                if self._link is not None:
+                    await self._link.close()
+                self._link = await _Link.open(self._settings)
+            return self._link
+
+    async def _ask(self, request: Mapping[str, object]) -> tuple[str, bytes]:
+        """Send a request; a process that dies under it is replaced once."""
+        body = json.dumps(request, separators=(",", ":")).encode("utf-8", "surrogatepass")
+        for _ in range(2):
+            link = await self._connected()
+            with contextlib.suppress(_LostError):
+                return await link.ask(next(self._ids), body)
+        raise UnavailableError(
+            "the evaluator ended twice while it evaluated this",
+            remedy="look into the server's log, and for a lack of memory on this machine",
+        )
+
+    # ── describe ─────────────────────────────────────────────────────────────────────────────────
 
     async def describe(self, files: Mapping[str, str]) -> Description:
         """Return what *files* (path → text) declare. Raises UnavailableError when it is away."""
-        given, refused = _workflow_files(files)
-        diagnostics, answer = await self._ask({"kind": "describe", "files": given})
-        if isinstance(answer, str):
-            return Description((), (*refused, *diagnostics, _verdict(answer, given)))
-        found = [_diagnostic(d) for d in answer["diagnostics"]]
-        workflows = tuple(_info(w) for w in answer["workflows"])
-        return Description(workflows, (*refused, *diagnostics, *found))
+        wanted = {path: text for path, text in sorted(files.items()) if is_workflow_file(path)}
+        if not wanted:
+            return Description()
+        answer = await self._describe(wanted)
+        if isinstance(answer, Description):
+            return answer
+        # One of the files broke the evaluation of all. Alone, each breaks only its own.
+        found = await asyncio.gather(*(self._describe_alone(p, t) for p, t in wanted.items()))
+        return _merged(found)
+
+    async def _describe(
+        self, files: Mapping[str, str], *, dry: bool = True
+    ) -> Description | Diagnostic:
+        kind, body = await self._ask({"op": "describe", "files": files, "dry": dry})
+        if kind == "E":
+            return self._ended(body.decode(), next(iter(files)), 1)
+        answer = _parsed(body)
+        return Description(
+            [_info(item) for item in answer["workflows"]],
+            [_diagnostic(item) for item in answer["diagnostics"]],
+        )
+
+    async def _describe_alone(self, path: str, text: str) -> Description:
+        answer = await self._describe({path: text})
+        if isinstance(answer, Description):
+            return answer
+        # Perhaps it is only the invented inputs of the dry evaluation that it cannot stand.
+        again = await self._describe({path: text}, dry=False)
+        if isinstance(again, Diagnostic):
+            return Description([], [answer])
+        return replace(again, diagnostics=[*again.diagnostics, answer])
+
+    def _ended(self, reason: str, path: str, line: int) -> Diagnostic:
+        code, remedy = _ENDS.get(reason, _ENDS["crashed"])
+        message = EXPLANATIONS[code].title[0].lower() + EXPLANATIONS[code].title[1:]
+        if reason == "timeout":
+            message = f"the evaluation took longer than {self._wall:g} seconds"
+        return Diagnostic(str(code), message, path, line, remedy=remedy)
+
+    # ── plan ─────────────────────────────────────────────────────────────────────────────────────
 
     async def plan(
         self,
@@ -179,106 +204,227 @@ class Evaluator:
     ) -> Planned:
         """Evaluate *workflow* with the values known so far (none, in the first stage).
 
-        Raises UnavailableError when the evaluator is away.
+        An unknown workflow is a diagnostic with code PLU204 and field ``workflow``; wrong inputs
+        have fields such as ``inputs.env``. Raises UnavailableError when the evaluator is away.
         """
-        given, refused = _workflow_files(files)
-        # A file that does not even contain the name cannot declare it; the others need not run.
-        likely = {f: s for f, s in given.items() if f"def {workflow}" in s} or given
+        wanted = {path: text for path, text in sorted(files.items()) if is_workflow_file(path)}
+        definition = re.compile(rf"^[ \t]*def[ \t]+{re.escape(workflow)}\b", re.MULTILINE)
+        found = {path: text for path, text in wanted.items() if definition.search(text)}
         request = {
-            "kind": "plan",
-            "files": likely,
+            "op": "plan",
+            "files": found,
             "workflow": workflow,
+            "names": [] if found else _declared_names(wanted.values()),
             "inputs": dict(inputs),
             "event": dict(event),
             "text_inputs": text_inputs,
-            "known": None if known is None else {k: dict(v) for k, v in known.items()},
+            "known": {name: dict(values) for name, values in (known or {}).items()},
             "recorded": [step.model_dump(mode="json") for step in recorded],
         }
-        diagnostics, answer = await self._ask(request)
-        if isinstance(answer, str):
-            return Planned(diagnostics=(*refused, *diagnostics, _verdict(answer, likely)))
-        found = [_diagnostic(d) for d in answer["diagnostics"]]
-        info = None if answer["info"] is None else _info(answer["info"])
-        if info is None and diagnostics:
-            # The file that declares it could not even be compiled: say that, not "unknown".
-            found = [d for d in found if d.code != Code.UNKNOWN_WORKFLOW]
-        elif info is not None:
-            diagnostics, refused = [], []
-        plan = None if answer["plan"] is None else Plan.model_validate(answer["plan"])
-        return Planned(
-            plan,
-            info,
-            answer["inputs"],
-            (*refused, *diagnostics, *found),
-            answer.get("printed", ""),
+        kind, body = await self._ask(request)
+        if kind == "E":
+            path, text = next(iter(found.items()), ("", ""))
+            match = definition.search(text)
+            line = text.count("\n", 0, match.start()) + 1 if match else 1
+            return Planned(diagnostics=[self._ended(body.decode(), path, line)])
+        return _planned(_parsed(body))
+
+
+class _Link:
+    """One living process and the socket to it."""
+
+    def __init__(self, process: subprocess.Popen[bytes], reader: asyncio.StreamReader) -> None:
+        self._process = process
+        self._reader = reader
+        self._writer: asyncio.StreamWriter | None = None
+        self._open: dict[int, asyncio.Future[tuple[str, bytes]]] = {}
+        self._task: asyncio.Task[None] | None = None
+        self.lost = False
+        self.isolation: Isolation | None = None
+
+    @classmethod
+    async def open(cls, settings: str) -> "_Link":
+        """Start a process. Raises InternalError, with what Python said, when it cannot start."""
+        ours, theirs = socket.socketpair()
+        folders = [str(Path(m.__file__ or "").parents[1]) for m in (plue, RestrictedPython)]
+        command = [sys.executable, "-sP", "-c", _BOOT, str(theirs.fileno()), settings, *folders]
+        with theirs:
+            # Hashes are fixed so that two evaluations never differ in an order.
+            process = subprocess.Popen(  # noqa: ASYNC220 - microseconds: vfork and exec
+                command,
+                env={"PYTHONHASHSEED": "0"},
+                cwd="/",
+                pass_fds=(theirs.fileno(),),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+            )
+        reader, writer = await asyncio.open_connection(sock=ours, limit=1 << 20)
+        link = cls(process, reader)
+        link._writer = writer
+        try:
+            await link._greet()
+        except BaseException:
+            await link.close()
+            raise
+        link._task = asyncio.create_task(link._receive(), name="evaluator-link")
+        return link
+
+    async def _greet(self) -> None:
+        try:
+            _, _, body = await self._frame()
+        except (asyncio.IncompleteReadError, OSError) as error:
+            said = await asyncio.to_thread(self._last_words)
+            raise InternalError(
+                f"the evaluator's process did not start: {said}",
+                remedy="run `plue doctor`",
+            ) from error
+        found = json.loads(body)
+        self.isolation = Isolation(
+            found["network"], found["syscalls"], found["user"], tuple(found["notes"])
         )
 
-    async def _ask(self, request: Mapping[str, Any]) -> tuple[list[Diagnostic], Any]:
-        self._asked += 1
-        for last in (False, True):
-            process = await self._alive()
-            try:
-                head, answer = await process.ask(self._asked, request)
-            except (ConnectionError, RuntimeError) as error:
-                await process.close()
-                if last:
-                    raise UnavailableError("the evaluator ended while it was asked") from error
-            else:
-                if isinstance(answer, dict) and "crashed" in answer:
-                    answer = "crashed"
-                return [_diagnostic(d) for d in head["diagnostics"]], answer
-        raise UnavailableError("the evaluator is away")
+    def _last_words(self) -> str:
+        self._process.kill()
+        _, said = self._process.communicate(timeout=10)
+        lines = said.decode(errors="replace").strip().splitlines()
+        return lines[-1] if lines else f"exit code {self._process.returncode}"
 
-    async def _alive(self) -> _Process:
-        async with self._starting:
-            if self._process is None or not self._process.alive:
-                if self._process is not None:
-                    await self._process.close()
-                self._process = _Process()
-                await self._process.start()
-            return self._process
+    async def _frame(self) -> tuple[int, str, bytes]:
+        size, request, kind = HEADER.unpack(await self._reader.readexactly(HEADER.size))
+        return request, kind.decode(), await self._reader.readexactly(size)
+
+    async def _receive(self) -> None:
+        try:
+            while True:
+                request, kind, body = await self._frame()
+                waiting = self._open.pop(request, None)
+                if waiting is not None and not waiting.done():
+                    waiting.set_result((kind, body))
+        except (asyncio.IncompleteReadError, OSError):
+            pass
+        finally:
+            self._lose()
+
+    def _lose(self) -> None:
+        self.lost = True
+        for waiting in self._open.values():
+            if not waiting.done():
+                waiting.set_exception(_LostError())
+        self._open.clear()
+
+    async def ask(self, request: int, body: bytes) -> tuple[str, bytes]:
+        """Send one request and wait for its answer. Raises _LostError when the process dies."""
+        if self.lost or self._writer is None:
+            raise _LostError
+        waiting: asyncio.Future[tuple[str, bytes]] = asyncio.get_running_loop().create_future()
+        self._open[request] = waiting
+        try:
+            self._writer.write(HEADER.pack(len(body), request, b"Q") + body)
+            await self._writer.drain()
+        except OSError as error:
+            self._lose()
+            with contextlib.suppress(_LostError):
+                waiting.result()
+            raise _LostError from error
+        try:
+            return await waiting
+        finally:
+            self._open.pop(request, None)
+
+    async def close(self) -> None:
+        """Close the socket, which ends the process, and make sure that it has ended."""
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+        self._lose()
+        if self._writer is not None:
+            self._writer.close()
+            with contextlib.suppress(OSError):
+                await self._writer.wait_closed()
+        await asyncio.to_thread(self._reap)
+
+    def _reap(self) -> None:
+        try:
+            self._process.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        if self._process.stderr is not None:
+            self._process.stderr.close()
 
 
-def _workflow_files(files: Mapping[str, str]) -> tuple[dict[str, str], list[Diagnostic]]:
-    """Return the workflow files that may be evaluated, and why others may not."""
-    given: dict[str, str] = {}
-    refused: list[Diagnostic] = []
-    for file, source in sorted(files.items()):
-        if not (file.startswith(_WORKFLOWS) and file.endswith(".py")):
-            continue
-        if len(source) > _FILE_BYTES:
-            message = f"the file has {len(source):,} characters; {_FILE_BYTES:,} are allowed"
-            refused.append(Diagnostic(Code.FILE_TOO_LARGE, message, file, 1))
-        elif "\0" in source or any("\ud800" <= c <= "\udfff" for c in source):
-            refused.append(Diagnostic(Code.BAD_TEXT, "the file is not text", file, 1))
-        else:
-            given[file] = source
-    return given, refused
+# ── from JSON to values ──────────────────────────────────────────────────────────────────────────
 
 
-def _verdict(answer: str, files: Mapping[str, str]) -> Diagnostic:
-    code, message, remedy = _VERDICTS.get(answer, _VERDICTS["crashed"])
-    return Diagnostic(code, message, next(iter(files), ""), 1, remedy=remedy)
+def _parsed(body: bytes) -> dict[str, Any]:
+    try:
+        found = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise InternalError("the evaluator gave an answer that is not JSON") from error
+    if not isinstance(found, dict):
+        raise InternalError("the evaluator gave an answer that is not an object")
+    return found
 
 
-def _diagnostic(found: Mapping[str, Any]) -> Diagnostic:
-    related = found.get("related")
+def _diagnostic(item: Mapping[str, Any]) -> Diagnostic:
+    related = item.get("related")
     return Diagnostic(
-        code=found["code"],
-        message=found["message"],
-        file=found["file"],
-        line=max(found["line"], 1),
-        column=max(found["column"], 1),
-        end_column=found.get("end_column"),
-        severity=found["severity"],
-        remedy=found.get("remedy"),
-        source=found.get("source"),
-        field=found.get("field"),
-        related=None if related is None else (related[0], related[1]),
+        **{**item, "related": (str(related[0]), int(related[1])) if related else None}
     )
 
 
-def _info(found: Mapping[str, Any]) -> WorkflowInfo:
-    values = dict(found)
-    values["triggers"] = tuple(Trigger(t["kind"], t["options"]) for t in values["triggers"])
-    return WorkflowInfo(**values)
+def _info(item: Mapping[str, Any]) -> WorkflowInfo:
+    return WorkflowInfo(
+        **{
+            **item,
+            "triggers": [Trigger(t["kind"], t["options"]) for t in item["triggers"]],
+            "env": _TEXTS.validate_python(item["env"]),
+        }
+    )
+
+
+def _planned(answer: Mapping[str, Any]) -> Planned:
+    plan = None
+    if answer["plan"] is not None:
+        try:
+            plan = Plan.model_validate(answer["plan"])
+        except ValidationError as error:
+            raise InternalError(f"the evaluator made a plan that is not valid: {error}") from error
+        plan = plan.model_copy(update={"digest": digest_of(plan)})
+    return Planned(
+        plan=plan,
+        info=_info(answer["info"]) if answer["info"] else None,
+        inputs=answer["inputs"],
+        diagnostics=[_diagnostic(item) for item in answer["diagnostics"]],
+        printed=answer["printed"],
+    )
+
+
+def _merged(found: Sequence[Description]) -> Description:
+    """Put descriptions of single files together; a name that is taken twice is an error."""
+    workflows: dict[str, WorkflowInfo] = {}
+    diagnostics = [item for description in found for item in description.diagnostics]
+    for description in found:
+        for info in description.workflows:
+            first = workflows.setdefault(info.name, info)
+            if first is not info:
+                diagnostics.append(
+                    Diagnostic(
+                        str(Code.DUPLICATE_WORKFLOW),
+                        f"workflow `{info.name}` is also declared in {first.file}, "
+                        f"line {first.line}",
+                        info.file,
+                        info.line,
+                        remedy="give one of them another name",
+                        related=(first.file, first.line),
+                    )
+                )
+    return Description(list(workflows.values()), diagnostics)
+
+
+def _declared_names(texts: Sequence[str] | Any) -> list[str]:
+    """Guess the names of workflows, for a message."""
+    pattern = re.compile(r"^@workflow\b(?:.|\n)*?^def[ \t]+(\w+)", re.MULTILINE)
+    return [name for text in texts for name in pattern.findall(text)]

@@ -103,10 +103,12 @@ class Context(Guarded):
         }
         self.outputs: dict[str, object] | None = None
         self.warnings: list[Problem] = []
+        self.saw_values = False
 
     def attribute(self, name: str) -> object:
         """Return what ``ctx.<name>`` is."""
         if name in self._read:
+            self.saw_values |= name in ("inputs", "event")
             return self._read[name]
         if name in _NOT_YET:
             raise unsupported(_NOT_YET[name])

@@ -1,18 +1,23 @@
-"""One evaluation: from compiled files and a request to a description or a plan, as JSON."""
+"""One request, evaluated: files are compiled and executed, a workflow is called, JSON comes out.
+
+Runs in a child that was forked for this request and ends with it.
+"""
 
 import hashlib
+import inspect
 import json
-import re
-from collections.abc import Mapping
+import marshal
+from collections.abc import Callable, Mapping, Sequence
 from types import CodeType
-from typing import Final
+from typing import Any, Final
 
 from plue.authoring.codes import Code
 from plue.authoring.sandbox.book import Book
+from plue.authoring.sandbox.compiler import compile_file
 from plue.authoring.sandbox.context import Context, Defaults
 from plue.authoring.sandbox.facades import FACADES, FREE_NAMES
-from plue.authoring.sandbox.guards import Facade, Printer, author_globals
-from plue.authoring.sandbox.kinds import Kind, check_value, parse_value, schema
+from plue.authoring.sandbox.guards import Printer, author_globals
+from plue.authoring.sandbox.kinds import Kind, check_value, parse_value
 from plue.authoring.sandbox.problems import (
     SOURCES,
     Finish,
@@ -24,317 +29,393 @@ from plue.authoring.sandbox.problems import (
 )
 from plue.authoring.sandbox.sdk import CURRENT, SDK, Declarations, Declared
 from plue.authoring.sandbox.steps import wire_text
+from plue.authoring.sandbox.texts import text_of
 
-__all__ = ["describe", "plan", "revision_of"]
+__all__ = ["Job", "key_of"]
 
-Json = dict[str, object]
-_UNDEFINED: Final = re.compile(r"name '(\w+)' is not defined")
-
-
-def revision_of(file: str, source: str) -> str:
-    """Return the SHA-256 that names this version of a workflow."""
-    return hashlib.sha256(f"{file}\0{source}".encode("utf-8", "surrogatepass")).hexdigest()
+MAX_DIAGNOSTICS: Final = 200
+Json = dict[str, Any]
 
 
-class Loaded:
-    """The files of a request after their module level ran."""
+def key_of(file: str, text: str) -> str:
+    """Return the name under which a file's compiled code is kept; also its revision."""
+    digest = hashlib.sha256(file.encode("utf-8", "surrogatepass") + b"\0")
+    digest.update(text.encode("utf-8", "surrogatepass"))
+    return digest.hexdigest()
 
-    def __init__(self) -> None:
-        self.workflows: list[Declared] = []
+
+def _import(name: str, *_rest: object) -> object:
+    found = SDK if name == "plue" else FACADES.get(name)
+    if found is None:
+        raise Problem(Code.IMPORT, f"`{name}` cannot be imported", remedy="remove the import")
+    return found
+
+
+class Job:
+    """A request in its child: ``prepare`` compiles, ``run`` executes what the author wrote."""
+
+    def __init__(self, request: Json, cache: Mapping[str, bytes]) -> None:
+        """Read the request; *cache* has the code of files that were compiled before."""
+        self.request = request
+        self.files: dict[str, str] = request["files"]
         self.diagnostics: list[Json] = []
+        self.codes: dict[str, CodeType] = {}
         self.printer = Printer()
+        self._cache = cache
 
-    def note(self, problem: Problem, severity: str = "error") -> None:
-        """Keep a problem with its source line."""
-        found = problem.diagnostic(severity)
-        lines = SOURCES.get(str(found["file"]), [])
-        line = found["line"]
-        if isinstance(line, int) and 0 < line <= len(lines):
-            found["source"] = lines[line - 1][:400]
-        self.diagnostics.append(found)
+    def prepare(self) -> tuple[list[str], dict[str, bytes]]:
+        """Compile what is not in the cache; return the used keys and the new code."""
+        used, fresh = [], {}
+        for file, text in self.files.items():
+            key = key_of(file, text)
+            SOURCES[file] = text.splitlines()
+            if (cached := self._cache.get(key)) is not None:
+                used.append(key)
+                self.codes[file] = marshal.loads(cached)  # noqa: S302 - made by this very process
+                continue
+            compiled = compile_file(file, text)
+            self.add(compiled.problems)
+            if compiled.code is not None:
+                self.codes[file] = compiled.code
+                fresh[key] = marshal.dumps(compiled.code)
+        return used, fresh
 
+    def run(self) -> Json:
+        """Answer the request."""
+        return self._describe() if self.request["op"] == "describe" else self._plan()
 
-def load(sources: Mapping[str, str], compiled: Mapping[str, CodeType]) -> Loaded:
-    """Run the module level of each compiled file; one that fails hides no other."""
-    loaded = Loaded()
-    for file, code in compiled.items():
+    # ── diagnostics ──────────────────────────────────────────────────────────────────────────────
+
+    def add(self, problems: Sequence[Problem], severity: str = "error") -> None:
+        """Report *problems*, each with the line of the file."""
+        for problem in problems:
+            found = problem.diagnostic(severity)
+            lines = SOURCES.get(str(found["file"]), [])
+            line = found["line"]
+            if isinstance(line, int) and 0 < line <= len(lines):
+                found["source"] = lines[line - 1][:500]
+            if len(self.diagnostics) < MAX_DIAGNOSTICS and found not in self.diagnostics:
+                self.diagnostics.append(found)
+
+    @property
+    def failed(self) -> bool:
+        """Whether an error was reported."""
+        return any(found["severity"] == "error" for found in self.diagnostics)
+
+    # ── files ────────────────────────────────────────────────────────────────────────────────────
+
+    def _execute(self, file: str, code: CodeType) -> list[Declared]:
+        """Execute a file's own statements; return the workflows that it declares."""
+        names = author_globals(self.printer, _import)
+        builtins = names["__builtins__"]
+        if isinstance(builtins, dict):
+            builtins |= FREE_NAMES
         declarations = Declarations()
         CURRENT.append(declarations)
         try:
-            exec(code, _globals(loaded.printer))  # noqa: S102 - what an evaluator is for
-        except BaseException as error:  # noqa: BLE001 - everything an author's code can raise
-            loaded.note(problem_of(error, file))
-            continue
+            problem = self._guarded(lambda: exec(code, names), file)  # noqa: S102 - the point
         finally:
             CURRENT.pop()
-        for problem in declarations.problems:
-            loaded.note(problem)
-        if not declarations.found and not declarations.problems:
-            loaded.note(
-                Problem(
-                    Code.NO_WORKFLOW,
-                    "the file declares no workflow",
-                    remedy="put @workflow() above `def name(ctx):`",
-                    place=Place(file, 1),
-                )
-            )
-        _enter(loaded, declarations)
-    return loaded
+        self.add(declarations.problems)
+        if problem is not None:
+            self.add([problem])
+            return []
+        return declarations.found
 
-
-def _enter(loaded: Loaded, declarations: Declarations) -> None:
-    for declared in declarations.found:
-        _warn_required(loaded, declared)
-        first = next((w for w in loaded.workflows if w.name == declared.name), None)
-        if first is None:
-            loaded.workflows.append(declared)
-        else:
-            loaded.note(
-                Problem(
-                    Code.DUPLICATE_WORKFLOW,
-                    f"two workflows are called `{declared.name}`; the first is in"
-                    f" {first.place.file}:{first.place.line}",
-                    remedy="rename one of them",
-                    place=declared.place,
-                    related=(first.place.file, first.place.line),
-                )
-            )
-
-
-def _warn_required(loaded: Loaded, declared: Declared) -> None:
-    required = [name for name, kind in declared.options.inputs.items() if kind.required]
-    others = [t.kind for t in declared.options.triggers if t.kind != "manual"]
-    if required and others:
-        problem = Problem(
-            Code.REQUIRED_BESIDE_TRIGGER,
-            f"the input `{required[0]}` is required, but a {others[0]} gives no inputs",
-            remedy="give it a default, or make it optional(...)",
-            place=declared.place,
-        )
-        loaded.note(problem, "warning")
-
-
-def _globals(printer: Printer) -> dict[str, object]:
-    return {**author_globals(printer, _import), **FREE_NAMES}
-
-
-class _Module:
-    """What ``import`` gets: names are read from it, and nothing else."""
-
-    def __init__(self, facade: Facade) -> None:
-        self._facade = facade
-
-    def __getattr__(self, name: str) -> object:
+    def _guarded(self, function: Callable[[], object], file: str) -> Problem | None:
+        """Call *function*; return what it raised as a Problem. The end of a stage passes."""
         try:
-            return self._facade.attribute(name)
+            function()
         except Problem as problem:
-            raise AttributeError(problem.message) from None
+            return problem
+        except RecursionError as error:
+            place, _ = place_of_traceback(error.__traceback__)
+            return Problem(
+                Code.RECURSION,
+                "the code calls itself without end",
+                remedy="look for a function that calls itself without a condition",
+                place=place or Place(file, 1),
+            )
+        except MemoryError as error:
+            place, _ = place_of_traceback(error.__traceback__)
+            return Problem(
+                Code.MEMORY,
+                "the evaluation needs more memory than it may have",
+                remedy="work on large data belongs into a step",
+                place=place or Place(file, 1),
+            )
+        except Exception as error:  # noqa: BLE001 - the outermost frame of author code
+            return _author_error(error, file)
+        return None
 
+    # ── describe ─────────────────────────────────────────────────────────────────────────────────
 
-def _import(
-    name: str, _globals: object = None, _locals: object = None, names: object = (), level: int = 0
-) -> object:
-    """Serve ``import json`` and ``from plue import workflow``; the policy checked both."""
-    facade = SDK if name == "plue" else FACADES.get(name)
-    if facade is None or level:
-        raise Problem(Code.IMPORT, f"`{name}` cannot be imported in a workflow")
-    return _Module(facade) if names else facade
+    def _describe(self) -> Json:
+        declared: list[Declared] = []
+        for file, code in self.codes.items():
+            before = len(self.diagnostics)
+            found = self._execute(file, code)
+            if not found and len(self.diagnostics) == before:
+                self.add([_no_workflow(file)], "warning")
+            declared += found
+        kept = self._unique(declared)
+        for workflow in kept:
+            self.add(_lint_inputs(workflow), "warning")
+            if self.request.get("dry", True):
+                self._try(workflow)
+        return {
+            "workflows": [self._info(workflow) for workflow in kept],
+            "diagnostics": self.diagnostics,
+        }
 
+    def _unique(self, declared: list[Declared]) -> list[Declared]:
+        """Drop workflows whose name is taken, with an error."""
+        first: dict[str, Declared] = {}
+        for workflow in declared:
+            before = first.setdefault(workflow.name, workflow)
+            if before is not workflow:
+                self.add([_duplicate(workflow, before)])
+        return list(first.values())
 
-def problem_of(error: BaseException, file: str) -> Problem:
-    """Return what an exception means, at its place in the author's file."""
-    if isinstance(error, Problem):
-        if error.place is None:
-            error.place = Place(file, 1)
-        return error
-    inner, _ = place_of_traceback(error.__traceback__)
-    place = inner or Place(file, 1)
-    if isinstance(error, MemoryError):
+    def _try(self, workflow: Declared) -> None:
+        """Evaluate with invented inputs, for errors that do not depend on them."""
+        inputs = {name: _sample(kind) for name, kind in workflow.options.inputs.items()}
+        book, context, ended = self._call(workflow, inputs, _SAMPLE_EVENT, {}, ())
+        certain = [problem for problem in book.problems if not problem.from_values]
+        if ended is not None and not ended.from_values:
+            guessed = ended.code == Code.WORKFLOW_ERROR and context.saw_values
+            certain += [] if guessed else [ended]
+        self.add(certain)
+        self.add(context.warnings, "warning")
+        self.printer.text = ""
+
+    def _info(self, workflow: Declared) -> Json:
+        options, file = workflow.options, workflow.place.file
+        inputs = options.inputs
+        schema = {
+            "type": "object",
+            "properties": {name: kind.schema for name, kind in inputs.items()},
+            "required": [name for name, kind in inputs.items() if kind.required],
+            "additionalProperties": False,
+        }
+        return {
+            "name": workflow.name,
+            "file": file,
+            "line": workflow.place.line,
+            "revision": key_of(file, self.files[file]),
+            "description": inspect.cleandoc(doc) if (doc := workflow.function.__doc__) else None,
+            "triggers": [{"kind": t.kind, "options": t.options} for t in options.triggers],
+            "pool": options.pool,
+            "timeout_seconds": options.timeout,
+            "queue_timeout_seconds": options.queue_timeout,
+            "cleanup_seconds": options.cleanup_timeout,
+            "attempts": options.attempts,
+            "env": {name: wire_text(value) for name, value in options.env.items()},
+            "inputs_schema": schema,
+        }
+
+    # ── plan ─────────────────────────────────────────────────────────────────────────────────────
+
+    def _plan(self) -> Json:
+        declared = [w for file, code in self.codes.items() for w in self._execute(file, code)]
+        wanted = [w for w in declared if w.name == self.request["workflow"]]
+        answer: Json = {"plan": None, "info": None, "inputs": {}, "printed": ""}
+        if wanted:
+            self._drop_other_files(wanted)
+            for other in wanted[1:]:
+                self.add([_duplicate(other, wanted[0])])
+            answer["info"] = self._info(wanted[0])
+            answer["inputs"] = self._inputs(wanted[0])
+            if not self.failed:
+                answer["plan"] = self._first_stage(wanted[0], answer["inputs"])
+        elif not self.failed:
+            self.add([self._unknown([w.name for w in declared])])
+        answer["printed"] = self.printer.text
+        answer["diagnostics"] = self.diagnostics
+        return answer
+
+    def _drop_other_files(self, wanted: list[Declared]) -> None:
+        """Keep what is wrong in the workflow's own files: a broken file hides no other."""
+        files = {workflow.place.file for workflow in wanted}
+        self.diagnostics = [found for found in self.diagnostics if found["file"] in files]
+
+    def _unknown(self, names: list[str]) -> Problem:
+        name = self.request["workflow"]
+        known = list(dict.fromkeys([*names, *self.request.get("names", ())]))
         return Problem(
-            Code.MEMORY,
-            "the evaluation needs more memory than it may have",
-            remedy="work on large data belongs into steps",
-            place=place,
-        )
-    if isinstance(error, RecursionError):
-        return Problem(
-            Code.RECURSION,
-            "the code calls itself without end",
-            remedy="give the recursion a condition that ends it",
-            place=place,
-        )
-    if isinstance(error, StageEnd | Finish):
-        return Problem(
-            Code.WORKFLOW_ERROR,
-            "steps are recorded inside a workflow's function only",
-            remedy="move this into `def name(ctx):`",
-            place=place,
-        )
-    return Problem(
-        Code.UNDEFINED if isinstance(error, NameError) else Code.WORKFLOW_ERROR,
-        f"{type(error).__name__}: {_message(error)}",
-        remedy="correct the workflow at this line",
-        place=place,
-    )
-
-
-def _message(error: BaseException) -> str:
-    try:
-        return ", ".join(str(arg) for arg in error.args)[:500]
-    except BaseException:  # noqa: BLE001 - an author's own class may do anything in here
-        return "…"
-
-
-# ── describe ─────────────────────────────────────────────────────────────────────────────────────
-
-
-def describe(sources: Mapping[str, str], compiled: Mapping[str, CodeType]) -> Json:
-    """Return what the files declare."""
-    loaded = load(sources, compiled)
-    return {
-        "workflows": [_info(w, sources) for w in loaded.workflows],
-        "diagnostics": loaded.diagnostics,
-    }
-
-
-def _info(declared: Declared, sources: Mapping[str, str]) -> Json:
-    options, file = declared.options, declared.place.file
-    doc = declared.function.__doc__
-    return {
-        "name": declared.name,
-        "file": file,
-        "line": declared.place.line,
-        "revision": revision_of(file, sources[file]),
-        "description": doc.strip() if isinstance(doc, str) and doc.strip() else None,
-        "triggers": [{"kind": t.kind, "options": t.options} for t in options.triggers],
-        "pool": options.pool,
-        "timeout_seconds": options.timeout,
-        "queue_timeout_seconds": options.queue_timeout,
-        "cleanup_seconds": options.cleanup_timeout,
-        "attempts": options.attempts,
-        "env": {name: wire_text(value) for name, value in options.env.items()},
-        "inputs_schema": _schema(options.inputs),
-    }
-
-
-def _schema(inputs: Mapping[str, Kind]) -> Json:
-    return schema(**inputs).schema
-
-
-# ── plan ─────────────────────────────────────────────────────────────────────────────────────────
-
-
-def plan(sources: Mapping[str, str], compiled: Mapping[str, CodeType], request: Json) -> Json:
-    """Return the plan of the workflow that *request* names, as far as its values allow."""
-    loaded = load(sources, compiled)
-    name = str(request["workflow"])
-    declared = next((w for w in loaded.workflows if w.name == name), None)
-    if declared is None:
-        if not any(d["severity"] == "error" for d in loaded.diagnostics):
-            _unknown(loaded, name)
-        return {"plan": None, "info": None, "diagnostics": loaded.diagnostics, "inputs": {}}
-    # What is wrong with other files is not this run's business.
-    loaded.diagnostics = [d for d in loaded.diagnostics if d["file"] == declared.place.file]
-    inputs = _inputs(loaded, declared, request)
-    made: Json | None = None
-    if not any(d["severity"] == "error" for d in loaded.diagnostics):
-        made = _evaluate(loaded, declared, inputs, request, sources)
-    return {
-        "plan": made,
-        "info": _info(declared, sources),
-        "inputs": inputs,
-        "diagnostics": loaded.diagnostics,
-        "printed": loaded.printer.text,
-    }
-
-
-def _unknown(loaded: Loaded, name: str) -> None:
-    known = [w.name for w in loaded.workflows]
-    loaded.note(
-        Problem(
             Code.UNKNOWN_WORKFLOW,
             f"there is no workflow `{name}`{did_you_mean(name, known)}",
-            remedy="there are: " + (", ".join(known) or "none; plue looks in .plue/workflows/*.py"),
-            place=Place("", 1),
+            remedy="there are: " + ", ".join(known) if known else "add .plue/workflows/*.py",
+            place=Place(".plue/workflows", 1),
             field="workflow",
         )
+
+    def _inputs(self, workflow: Declared) -> Json:
+        """Return the inputs, parsed, checked and with defaults; what is wrong is reported."""
+        given = self.request["inputs"]
+        kinds = workflow.options.inputs
+        values: Json = {}
+        for name in given:
+            if name not in kinds:
+                near = did_you_mean(name, list(kinds))
+                known = "declared are: " + ", ".join(kinds) if kinds else "it has no inputs"
+                message = f"workflow `{workflow.name}` has no input `{name}`{near}"
+                self._input_problem(workflow, name, Code.UNKNOWN_INPUT, message, known)
+        for name, kind in kinds.items():
+            if name in given:
+                values[name] = self._input(workflow, name, kind, given[name])
+            elif kind.required:
+                message = f"input `{name}` is required"
+                remedy = f"give it: {name}=…"
+                self._input_problem(workflow, name, Code.MISSING_INPUT, message, remedy)
+            else:
+                values[name] = kind.default
+        return values
+
+    def _input(self, workflow: Declared, name: str, kind: Kind, value: object) -> object:
+        if self.request["text_inputs"]:
+            value = parse_value(kind.schema, value)
+        for error in check_value(kind.schema, value, name)[:5]:
+            self._input_problem(
+                workflow, name, Code.INPUT_TYPE, f"input {error}", "give a value of that type"
+            )
+        return value
+
+    def _input_problem(
+        self, workflow: Declared, name: str, code: Code, message: str, remedy: str
+    ) -> None:
+        field = f"inputs.{name}"
+        problem = Problem(code, message, remedy=remedy, place=workflow.place, field=field)
+        self.add([problem])
+
+    def _call(
+        self,
+        workflow: Declared,
+        inputs: Json,
+        event: Json,
+        known: Mapping[str, Json],
+        recorded: Sequence[Json],
+    ) -> tuple[Book, Context, Problem | None]:
+        """Call the workflow's function; return the book and what ended it, if it was an error."""
+        options = workflow.options
+        book = Book(known, recorded)
+        context = Context(book, inputs, event, Defaults(options.env, options.idle_timeout))
+        CURRENT.append(Declarations())
+
+        def call() -> None:
+            try:
+                workflow.function(context)
+            except (StageEnd, Finish):
+                # Which of the two it was, the book knows.
+                book.branch.ended = True
+
+        try:
+            ended = self._guarded(call, workflow.place.file)
+        finally:
+            CURRENT.pop()
+        if ended is None:
+            book.finish()
+        return book, context, ended
+
+    def _first_stage(self, workflow: Declared, inputs: Json) -> Json | None:
+        request = self.request
+        book, context, ended = self._call(
+            workflow, inputs, request["event"], request["known"], request["recorded"]
+        )
+        problems = list(book.problems)
+        if ended is not None and ended not in problems:
+            problems.append(ended)
+        self.add(problems)
+        self.add(context.warnings, "warning")
+        if self.failed:
+            return None
+        awaits = [part.wire() for part in book.awaits]
+        return {
+            "workflow": workflow.name,
+            "revision": key_of(workflow.place.file, self.files[workflow.place.file]),
+            "steps": [step.definition for step in book.steps.values()],
+            "fails": book.fails,
+            "end": None if awaits else {"outputs": context.outputs or {}},
+            "awaits": awaits,
+        }
+
+
+_SAMPLE_EVENT: Final[Json] = {
+    "kind": "push",
+    "ref": "refs/heads/main",
+    "branch": "main",
+    "sha": "0" * 40,
+    "actor": "someone",
+    "action": "opened",
+}
+
+
+def _sample(kind: Kind) -> object:
+    """Invent an input, for a dry evaluation."""
+    schema = kind.schema
+    if not kind.required:
+        return kind.default
+    values = schema.get("enum")
+    if isinstance(values, list):
+        return values[0]
+    samples: Json = {"string": "1", "integer": 1, "number": 1.0, "boolean": False, "array": []}
+    return samples.get(str(schema.get("type")), {})
+
+
+def _author_error(error: Exception, file: str) -> Problem:
+    place, outer = place_of_traceback(error.__traceback__)
+    name = type(error).__name__
+    try:
+        text = str(text_of(error))
+    except BaseException:  # noqa: BLE001 - the author's exception may hold anything
+        text = ""
+    related = (outer.file, outer.line) if outer and place and outer.line != place.line else None
+    return Problem(
+        Code.WORKFLOW_ERROR,
+        f"{name}: {text[:2000]}" if text else name,
+        remedy="it happened while the workflow was evaluated, not in a step",
+        place=place or Place(file, 1),
+        related=related,
     )
 
 
-def _inputs(loaded: Loaded, declared: Declared, request: Json) -> Json:
-    given = request["inputs"]
-    assert isinstance(given, dict)  # noqa: S101 - checked by the server
-    kinds, values = declared.options.inputs, dict[str, object]()
-    for name in given:
-        if name not in kinds:
-            remedy = "declared are: " + (", ".join(kinds) or "none")
-            message = f"the workflow has no input `{name}`{did_you_mean(name, list(kinds))}"
-            _note_input(loaded, declared, Code.UNKNOWN_INPUT, name, message, remedy)
-    for name, kind in kinds.items():
-        if name not in given:
-            values[name] = kind.default
-            if kind.required:
-                remedy = f"give it: -i {name}=…"
-                message = f"the input `{name}` is missing"
-                _note_input(loaded, declared, Code.MISSING_INPUT, name, message, remedy)
-            continue
-        value = given[name]
-        if request.get("text_inputs"):
-            value = parse_value(kind.schema, value)
-        for error in check_value(kind.schema, value, f"inputs.{name}"):
-            remedy = f"its type is {json.dumps(kind.schema)}"
-            _note_input(loaded, declared, Code.INPUT_TYPE, name, error, remedy)
-        values[name] = value
-    return values
+def _no_workflow(file: str) -> Problem:
+    return Problem(
+        Code.NO_WORKFLOW,
+        "the file declares no workflow",
+        remedy="put @workflow(triggers=[...]) above a function: def ci(ctx):",
+        place=Place(file, 1),
+    )
 
 
-def _note_input(
-    loaded: Loaded, declared: Declared, code: str, name: str, message: str, remedy: str
-) -> None:
-    loaded.note(Problem(code, message, remedy=remedy, place=declared.place, field=f"inputs.{name}"))
+def _duplicate(workflow: Declared, before: Declared) -> Problem:
+    return Problem(
+        Code.DUPLICATE_WORKFLOW,
+        f"workflow `{workflow.name}` is also declared in "
+        f"{before.place.file}, line {before.place.line}",
+        remedy="give one of them another name",
+        place=workflow.place,
+        related=(before.place.file, before.place.line),
+    )
 
 
-def _evaluate(
-    loaded: Loaded, declared: Declared, inputs: Json, request: Json, sources: Mapping[str, str]
-) -> Json | None:
-    known, recorded = request.get("known") or {}, request.get("recorded") or []
-    event = request.get("event") or {}
-    assert isinstance(known, dict)  # noqa: S101 - checked by the server
-    assert isinstance(recorded, list)  # noqa: S101 - checked by the server
-    assert isinstance(event, dict)  # noqa: S101 - checked by the server
-    book = Book(known, recorded)
-    defaults = Defaults(declared.options.env, declared.options.idle_timeout)
-    context = Context(book, inputs, event, defaults)
-    ended = True
-    try:
-        declared.function(context)
-    except Finish:
-        pass
-    except StageEnd:
-        ended = False
-    except BaseException as error:  # noqa: BLE001 - everything an author's code can raise
-        book.problems.append(problem_of(error, declared.place.file))
-    book.finish()
-    for warning in context.warnings:
-        loaded.note(warning, "warning")
-    for problem in dict.fromkeys(book.problems):
-        loaded.note(problem)
-    if book.problems:
-        return None
-    return _plan(declared, book, context, sources, ended=ended and not book.awaits)
+def _lint_inputs(workflow: Declared) -> list[Problem]:
+    others = [t.kind for t in workflow.options.triggers if t.kind != "manual"]
+    if not others:
+        return []
+    return [
+        Problem(
+            Code.REQUIRED_BESIDE_TRIGGER,
+            f"input `{name}` is required, but {others[0]} gives no inputs",
+            remedy="give it a default, or write optional(...)",
+            place=workflow.place,
+            field=f"inputs.{name}",
+        )
+        for name, kind in workflow.options.inputs.items()
+        if kind.required
+    ]
 
 
-def _plan(
-    declared: Declared, book: Book, context: Context, sources: Mapping[str, str], *, ended: bool
-) -> Json:
-    made: Json = {
-        "workflow": declared.name,
-        "revision": revision_of(declared.place.file, sources[declared.place.file]),
-        "stage": 1,
-        "steps": [step.definition for step in book.steps.values()],
-        "fails": book.fails,
-        "end": {"outputs": context.outputs or {}} if ended else None,
-        "awaits": [part.wire() for part in book.awaits],
-    }
-    canonical = json.dumps(made, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-    return {**made, "digest": hashlib.sha256(canonical.encode()).hexdigest()}
+def as_json(value: Json) -> bytes:
+    """Return *value* as JSON; lone surrogates, which no wire takes, become question marks."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")

@@ -209,8 +209,53 @@ def _dataclass(cls: object = None, **options: bool) -> object:
     return decorate if cls is None else decorate(cls)  # type: ignore[arg-type] # a class, by Python
 
 
-_MATH: Final = ["ceil", "floor", "trunc", "sqrt", "log", "log2", "log10", "exp", "pow", "gcd", "lcm", "comb", "perm", "factorial", "isnan", "isinf", "isfinite", "fabs", "fmod", "hypot", "prod", "isqrt", "pi", "e", "inf", "nan"]
-_ITERTOOLS: Final = ["chain", "product", "permutations", "combinations", "combinations_with_replacement", "zip_longest", "groupby", "accumulate", "islice", "takewhile", "dropwhile", "repeat", "count", "cycle", "starmap", "pairwise", "compress"]
+_MATH: Final = [
+    "ceil",
+    "floor",
+    "trunc",
+    "sqrt",
+    "log",
+    "log2",
+    "log10",
+    "exp",
+    "pow",
+    "gcd",
+    "lcm",
+    "comb",
+    "perm",
+    "factorial",
+    "isnan",
+    "isinf",
+    "isfinite",
+    "fabs",
+    "fmod",
+    "hypot",
+    "prod",
+    "isqrt",
+    "pi",
+    "e",
+    "inf",
+    "nan",
+]
+_ITERTOOLS: Final = [
+    "chain",
+    "product",
+    "permutations",
+    "combinations",
+    "combinations_with_replacement",
+    "zip_longest",
+    "groupby",
+    "accumulate",
+    "islice",
+    "takewhile",
+    "dropwhile",
+    "repeat",
+    "count",
+    "cycle",
+    "starmap",
+    "pairwise",
+    "compress",
+]
 
 
 def _batched(items: object, size: int) -> Iterator[tuple[object, ...]]:

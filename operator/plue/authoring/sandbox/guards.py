@@ -30,8 +30,35 @@ from plue.authoring.sandbox.values import (
 __all__ = ["BUILTIN_NAMES", "Facade", "ListType", "OrderedSet", "Printer", "author_globals"]
 
 _METHODS: Final[Mapping[type, frozenset[str]]] = {
-    list: frozenset(["append", "extend", "insert", "pop", "remove", "clear", "copy", "count", "index", "reverse", "sort"]),
-    dict: frozenset(["get", "keys", "values", "items", "pop", "popitem", "setdefault", "update", "clear", "copy"]),
+    list: frozenset(
+        [
+            "append",
+            "extend",
+            "insert",
+            "pop",
+            "remove",
+            "clear",
+            "copy",
+            "count",
+            "index",
+            "reverse",
+            "sort",
+        ]
+    ),
+    dict: frozenset(
+        [
+            "get",
+            "keys",
+            "values",
+            "items",
+            "pop",
+            "popitem",
+            "setdefault",
+            "update",
+            "clear",
+            "copy",
+        ]
+    ),
     tuple: frozenset({"count", "index"}),
     int: frozenset({"bit_length", "bit_count", "is_integer"}),
     bool: frozenset(),
@@ -427,7 +454,64 @@ class Printer:
 
 # ── the names of author code ─────────────────────────────────────────────────────────────────────
 
-_SAFE: Final = ["abs", "all", "any", "bin", "bool", "callable", "chr", "dict", "divmod", "enumerate", "filter", "float", "hex", "int", "iter", "len", "map", "max", "min", "next", "oct", "ord", "pow", "range", "reversed", "round", "slice", "sorted", "sum", "tuple", "zip", "None", "False", "True", "Ellipsis", "NotImplemented", "staticmethod", "classmethod", "property", "Exception", "ArithmeticError", "AssertionError", "AttributeError", "ImportError", "IndexError", "KeyError", "LookupError", "NameError", "NotImplementedError", "OverflowError", "RuntimeError", "StopIteration", "TypeError", "UnicodeError", "ValueError", "ZeroDivisionError"]
+_SAFE: Final = [
+    "abs",
+    "all",
+    "any",
+    "bin",
+    "bool",
+    "callable",
+    "chr",
+    "dict",
+    "divmod",
+    "enumerate",
+    "filter",
+    "float",
+    "hex",
+    "int",
+    "iter",
+    "len",
+    "map",
+    "max",
+    "min",
+    "next",
+    "oct",
+    "ord",
+    "pow",
+    "range",
+    "reversed",
+    "round",
+    "slice",
+    "sorted",
+    "sum",
+    "tuple",
+    "zip",
+    "None",
+    "False",
+    "True",
+    "Ellipsis",
+    "NotImplemented",
+    "staticmethod",
+    "classmethod",
+    "property",
+    "Exception",
+    "ArithmeticError",
+    "AssertionError",
+    "AttributeError",
+    "ImportError",
+    "IndexError",
+    "KeyError",
+    "LookupError",
+    "NameError",
+    "NotImplementedError",
+    "OverflowError",
+    "RuntimeError",
+    "StopIteration",
+    "TypeError",
+    "UnicodeError",
+    "ValueError",
+    "ZeroDivisionError",
+]
 
 
 def _refused_import(name: str, *_rest: object) -> object:

@@ -26,9 +26,27 @@ _AFTER_COMMAND: Final = frozenset(["fi", "done", "}", "esac"])
 _PREFIXES: Final = frozenset(["command", "builtin", "exec", "time"])
 _DECLARE: Final = frozenset(["declare", "typeset", "local", "export", "readonly"])
 _READS_CODE: Final = frozenset(
-    ["eval", "let", "trap", "read", "unset", "mapfile", "readarray", "getopts", "alias", "bind", "complete", "compgen", "enable", "fc", "coproc"]
+    [
+        "eval",
+        "let",
+        "trap",
+        "read",
+        "unset",
+        "mapfile",
+        "readarray",
+        "getopts",
+        "alias",
+        "bind",
+        "complete",
+        "compgen",
+        "enable",
+        "fc",
+        "coproc",
+    ]
 )
-_RUNNERS: Final = frozenset(["sudo", "env", "nohup", "nice", "exec", "command", "time", "timeout", "xargs", "builtin"])
+_RUNNERS: Final = frozenset(
+    ["sudo", "env", "nohup", "nice", "exec", "command", "time", "timeout", "xargs", "builtin"]
+)
 _CODE_OPTION: Final = {
     **dict.fromkeys(["sh", "bash", "dash", "ksh", "zsh", "ash", "su", "python", "python3"], "-c"),
     **dict.fromkeys(["perl", "ruby", "node"], "-e"),

@@ -253,7 +253,8 @@ class Policy(RestrictingNodeTransformer):  # type: ignore[misc] # the package ha
             Code.IMPORT,
             f"`{module}` cannot be imported in a workflow",
             _REFUSED_MODULES.get(
-                module.split(".", maxsplit=1)[0], "do it in a step: ctx.run(...) has all of the machine"
+                module.split(".", maxsplit=1)[0],
+                "do it in a step: ctx.run(...) has all of the machine",
             ),
         )
 

@@ -259,7 +259,12 @@ _CRON: Final = (
     ("minute", 0, 59, ()),
     ("hour", 0, 23, ()),
     ("day", 1, 31, ()),
-    ("month", 1, 12, tuple(["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"])),
+    (
+        "month",
+        1,
+        12,
+        tuple(["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"]),
+    ),
     ("weekday", 0, 7, tuple(["sun", "mon", "tue", "wed", "thu", "fri", "sat"])),
 )
 

@@ -41,7 +41,19 @@ _STEP_NAME: Final = re.compile(r"[A-Za-z0-9][\w .:-]{0,99}")
 _ENV_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _DURATION: Final = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s)?(?:(\d+)ms)?")
 _EXECUTED: Final = frozenset(
-    ["BASH_ENV", "ENV", "SHELLOPTS", "BASHOPTS", "PS0", "PS1", "PS2", "PS4", "PROMPT_COMMAND", "LD_PRELOAD", "LD_AUDIT"]
+    [
+        "BASH_ENV",
+        "ENV",
+        "SHELLOPTS",
+        "BASHOPTS",
+        "PS0",
+        "PS1",
+        "PS2",
+        "PS4",
+        "PROMPT_COMMAND",
+        "LD_PRELOAD",
+        "LD_AUDIT",
+    ]
 )
 SHELLS: Final = ("bash", "sh")
 

@@ -365,7 +365,23 @@ def _arithmetic() -> None:
     """Give references the operators that ask for the value on both sides."""
     import operator
 
-    names = ["lt", "le", "gt", "ge", "sub", "mul", "truediv", "floordiv", "mod", "pow", "and_", "or_", "xor", "lshift", "rshift"]
+    names = [
+        "lt",
+        "le",
+        "gt",
+        "ge",
+        "sub",
+        "mul",
+        "truediv",
+        "floordiv",
+        "mod",
+        "pow",
+        "and_",
+        "or_",
+        "xor",
+        "lshift",
+        "rshift",
+    ]
     for name in names:
         function = getattr(operator, name)
 
