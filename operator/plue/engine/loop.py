@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
+from plue.ending import end_tasks
 from plue.errors import PlueError, UnavailableError
 from plue.metrics import Metrics
 
@@ -39,9 +40,7 @@ class Loop:
 
     async def close(self) -> None:
         """End, wherever it is: a pass may be cut at any line."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        await end_tasks([self._task])
 
     async def _forever(self) -> None:
         while True:

@@ -341,7 +341,8 @@ def _complete(planned: Planned) -> tuple[Plan, WorkflowInfo]:
     if planned.plan is None or planned.info is None:
         errors = [d for d in planned.diagnostics if d.severity == "error"]
         first = errors[0] if errors else None
-        kind = NotFoundError if first is not None and first.code == Code.UNKNOWN_WORKFLOW else RejectedError
+        unknown = first is not None and first.code == Code.UNKNOWN_WORKFLOW
+        kind = NotFoundError if unknown else RejectedError
         raise kind(
             first.message if first else "the workflow could not be planned",
             field=first.field if first else None,

@@ -10,6 +10,7 @@ from aiohttp import WSMsgType, web
 from pydantic import ValidationError
 
 from plue.domain.run import RunnerId
+from plue.ending import end_tasks
 from plue.engine.loop import Loop
 from plue.engine.service import Engine
 from plue.errors import NotFoundError, RejectedError, UnavailableError
@@ -69,9 +70,7 @@ class Gateway:
         await self._renew.close()
         await asyncio.gather(*(s.close() for s in list(self._sessions.values())))
         await self._recorder.close()
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await end_tasks(list(self._tasks))
 
     # ── engine.ports.Sessions ────────────────────────────────────────────────────────────────────
 

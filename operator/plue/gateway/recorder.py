@@ -15,6 +15,7 @@ import structlog
 from pydantic_core import to_json
 
 from plue.domain.progress import step_changes
+from plue.ending import end_tasks
 from plue.engine.context import EngineContext
 from plue.errors import ConflictError, FencedError, InternalError, UnavailableError
 from plue.store.events import Batch, RunEnd, stored_events
@@ -76,8 +77,7 @@ class Recorder:
 
     async def close(self) -> None:
         """End; whoever waits for a commit is told that it did not come."""
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
+        await end_tasks([self._task])
         for entry in self._queue:
             entry.done.cancel()
 

@@ -16,6 +16,7 @@ import structlog
 from psycopg.rows import DictRow, dict_row
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
+from plue.ending import end_tasks
 from plue.errors import InternalError, UnavailableError
 from plue.store.statements import SQL
 
@@ -76,9 +77,7 @@ class Database:
 
     async def close(self) -> None:
         """End the listener and all connections."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await end_tasks(self._tasks)
         await self._pool.close()
 
     # ── queries ──────────────────────────────────────────────────────────────────────────────────
