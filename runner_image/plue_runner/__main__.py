@@ -15,6 +15,13 @@ from plue_runner.session import Exit, Options, serve
 
 __all__ = ["main"]
 
+_WHY = {
+    Exit.FENCED: "the gateway does not want this runner's work any more",
+    Exit.LEASE: "the lease could not be renewed in time: the steps were killed",
+    Exit.NO_GATEWAY: "idle, and no gateway could be reached for too long",
+    Exit.TERMINATED: "ended by a signal while busy: the steps were killed",
+}
+
 
 def _options(arguments: Sequence[str] | None) -> Options:
     parser = argparse.ArgumentParser(prog="plue_runner", description=__doc__)
@@ -57,7 +64,11 @@ def main(arguments: Sequence[str] | None = None) -> Exit:
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
     os.close(null)
-    return asyncio.run(serve(options))
+    code = asyncio.run(serve(options))
+    if code is not Exit.DONE:
+        # The host shows the last line of what we said to whoever asks why the runner went.
+        sys.stderr.write(f"{_WHY[code]}\n")
+    return code
 
 
 if __name__ == "__main__":

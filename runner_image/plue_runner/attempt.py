@@ -1,12 +1,10 @@
 """One attempt of a run, from its workspace to ``finished``: order, cancel, clean-up, the end."""
 
 import asyncio
-import shutil
+import os
 import traceback
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import suppress
-from pathlib import Path
 
 from pydantic import JsonValue
 from pydantic_core import to_json
@@ -17,42 +15,19 @@ from plue.wire.plan import Plan, Step
 from plue_runner.command import Places, host_environment
 from plue_runner.faults import Fault, short
 from plue_runner.graph import Decision, Order, cleanup_decisions, fault_in, happened
+from plue_runner.home import Home
 from plue_runner.journal import Journal
 from plue_runner.masking import Masker
 from plue_runner.outputs import check_sizes
-from plue_runner.process import Family
+from plue_runner.process import COOKIE, Family, cookie_for
 from plue_runner.spool import Spool
-from plue_runner.step import Ended, Setting, StepRun, Stop
+from plue_runner.step import Ended, Setting, StepRun
+from plue_runner.trial import Stop
 from plue_runner.typed import unknown_keyword
 from plue_runner.values import Result, Values, refs_of
 from plue_runner.workspace import Download, make_workspace
 
-__all__ = ["Attempt", "Home"]
-
-
-class Home:
-    """The runner's own folder, laid out before the claim so that a claim finds it ready."""
-
-    def __init__(self, root: Path) -> None:
-        """Make the folders below *root*."""
-        self.root = root
-        self.workspace = root / "workspace"
-        self.steps = root / "steps"
-        self.temporary = root / "tmp"
-        self.spool = root / "spool"
-        self.archive = root / "workspace.tar"
-        self.event = root / "event.json"
-        for folder in (self.workspace, self.steps, self.temporary):
-            folder.mkdir(parents=True, exist_ok=True)
-
-    def remove(self) -> None:
-        """Remove what the runner made; what cannot be removed is left to the host."""
-        for folder in (self.workspace, self.steps, self.temporary, self.spool):
-            shutil.rmtree(folder, ignore_errors=True)
-        for file in (self.archive, self.event):
-            file.unlink(missing_ok=True)
-        with suppress(OSError):
-            self.root.rmdir()  # the host may keep files of its own in it
+__all__ = ["Attempt"]
 
 
 class Attempt:
@@ -181,7 +156,7 @@ class Attempt:
     def _setting(self, places: Places) -> Setting:
         kept = refs_of(self.assignment.plan, self.assignment.env)
         return Setting(
-            runner=self._runner,
+            cookie=cookie_for(self._runner, os.environ.get(COOKIE)),
             assignment=self.assignment,
             places=places,
             host=host_environment(),

@@ -9,6 +9,7 @@ from plue.wire.events import Reason
 from plue.wire.frames import Assignment
 from plue.wire.plan import Ref, Shell, Step, Text
 from plue_runner.faults import Fault
+from plue_runner.process import COOKIE
 from plue_runner.values import Values
 
 __all__ = ["Command", "Places", "host_environment", "prepared"]
@@ -55,7 +56,7 @@ def prepared(
     values: Values,
     places: Places,
     host: Mapping[str, str],
-    runner: str,
+    cookie: str,
 ) -> Command:
     """Resolve every value of *step* for its try *number*, and write its script.
 
@@ -76,7 +77,7 @@ def prepared(
         "PLUE_STEP": step.name,
         "PLUE_ATTEMPT": str(assignment.attempt),
         "PLUE_TRY": str(number),
-        "PLUE_RUNNER_ID": runner,
+        COOKIE: cookie,
     }
     cwd = places.workspace / values.text(step.cwd)
     if not cwd.is_dir():

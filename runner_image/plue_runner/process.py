@@ -19,10 +19,17 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Family", "Spawned"]
+__all__ = ["COOKIE", "Family", "Spawned", "cookie_for"]
+
+COOKIE = "PLUE_RUNNER_ID"
 
 _PR_SET_CHILD_SUBREAPER = 36
 _UNKILLABLE_SECONDS = 10.0  # a process that KILL does not end waits in the kernel: go on without
+
+
+def cookie_for(runner: str, given: str | None) -> str:
+    """Return what steps carry as COOKIE: what the host gave *runner*, if it names it."""
+    return given if given is not None and runner in given.split(":") else runner
 
 
 @dataclass(eq=False, slots=True)
@@ -46,9 +53,9 @@ class Family:
     def __init__(self, runner: str) -> None:
         """Become the one that collects children; call it in the running loop's thread.
 
-        *runner* is what the processes' variable PLUE_RUNNER_ID says.
+        *runner* is the id that the processes carry in their variable PLUE_RUNNER_ID.
         """
-        self._cookie = b"PLUE_RUNNER_ID=" + runner.encode()
+        self._runner = runner.encode()
         self._loop = asyncio.get_running_loop()
         self._living: dict[int, Spawned] = {}
         self._unsettled: set[Spawned] = set()
@@ -179,7 +186,9 @@ class Family:
         await self._kill(lambda: [pid for pid in _pids() if self._is_ours(pid)])
 
     def _is_ours(self, pid: int) -> bool:
-        return pid != self._me and _has_variable(pid, self._cookie)
+        # A runner inside a step of another one has its id behind the other's.
+        carried = _variable(pid, COOKIE.encode())
+        return pid != self._me and self._runner in carried.split(b":")
 
     async def _kill(self, find: Callable[[], list[int]]) -> None:
         deadline = self._loop.time() + _UNKILLABLE_SECONDS
@@ -197,13 +206,16 @@ def _belongs(pid: int, process: Spawned) -> bool:
     with suppress(OSError):
         if os.getsid(pid) == process.pid:
             return True
-    return _has_variable(pid, b"PLUE_STEP=" + process.step.encode())
+    return _variable(pid, b"PLUE_STEP") == process.step.encode()
 
 
-def _has_variable(pid: int, variable: bytes) -> bool:
+def _variable(pid: int, name: bytes) -> bytes:
+    """Return a variable that the process was started with; nothing when that is not known."""
     with suppress(OSError):
-        return variable in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
-    return False
+        for variable in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
+            if variable.startswith(name + b"="):
+                return variable[len(name) + 1 :]
+    return b""
 
 
 def _pids() -> list[int]:

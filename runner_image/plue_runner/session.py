@@ -49,10 +49,11 @@ from plue.wire.frames import (
     Start,
     Welcome,
 )
-from plue_runner.attempt import Attempt, Home
+from plue_runner.attempt import Attempt
 from plue_runner.deadlines import Lease, Patience
 from plue_runner.faults import Fault
 from plue_runner.gateway import Gateway
+from plue_runner.home import Home
 from plue_runner.incoming import Incoming, parsed_frame
 from plue_runner.process import Family
 from plue_runner.sender import Sender
@@ -152,24 +153,24 @@ class Session:
     async def _connect_forever(self) -> NoReturn:
         backoff = _FIRST_BACKOFF
         while True:
+            before = self._progress
             try:
-                welcomed = await self._connect()
+                await self._connect()
             except WSServerHandshakeError as error:
-                welcomed = False
                 if error.status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
                     self._turned_away()
             except (ClientError, OSError, TimeoutError, UnavailableError):
-                welcomed = False
+                pass  # it is away, or going: wait and try again
             if self._attempt is None:
                 self._patience.wait()
-            if welcomed:
+            if before != self._progress:
                 backoff = _FIRST_BACKOFF
             # Jitter, so that many runners do not come back at once.
             await asyncio.sleep(backoff * random.uniform(0.5, 1.0))  # noqa: S311 - no secret
             backoff = min(2 * backoff, _LONGEST_BACKOFF)
 
-    async def _connect(self) -> bool:
-        """Serve one connection to its end; say whether the gateway welcomed us."""
+    async def _connect(self) -> None:
+        """Serve one connection to its end."""
         async with asyncio.timeout(_HANDSHAKE_SECONDS):
             socket = await self._http.ws_connect(
                 f"{self._gateway.base()}/runner/v1/session",
@@ -182,12 +183,20 @@ class Session:
             sender = Sender(socket, self._wake, lambda: self._attempt)
             await sender.send(self._hello())
             incoming = await self._receive(socket, _WELCOME_SECONDS)
-            if incoming is None or not isinstance(incoming.frame, Welcome):
+            if incoming is None:
                 if socket.close_code == _NOT_OURS:
                     self._turned_away()
-                return False
-            await self._serve(socket, sender, incoming)
-            return True
+            elif isinstance(incoming.frame, Welcome):
+                await self._serve(socket, sender, incoming)
+            else:
+                # In the place of a welcome: we are not wanted any more.
+                await self._obey(sender, incoming)
+
+    @property
+    def _progress(self) -> tuple[bool, bool, int]:
+        """What a connection brings forward; one that brings nothing is not repeated in haste."""
+        acked = 0 if self._attempt is None else self._attempt.spool.acked
+        return self._attempt is not None, self._work is not None, acked
 
     def _turned_away(self) -> None:
         # A busy runner goes on trying until its lease ends: the refusal may be a passing fault.

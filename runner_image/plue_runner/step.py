@@ -5,7 +5,7 @@ import os
 import tempfile
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
 
@@ -15,30 +15,29 @@ from plue.wire.events import EventType, Reason, StepState
 from plue.wire.frames import Assignment
 from plue.wire.plan import RefField, Step
 from plue_runner import outputs as output_file
-from plue_runner.capture import Capture, Tail
+from plue_runner.capture import Capture
 from plue_runner.command import Command, Places, prepared
-from plue_runner.explain import disk_fault, signal_message, start_fault
+from plue_runner.explain import disk_fault, start_fault
 from plue_runner.faults import Fault, short
 from plue_runner.journal import Journal
 from plue_runner.output import Chunk, Chunker, StreamName
 from plue_runner.pipes import Pipes
 from plue_runner.process import Family, Spawned
+from plue_runner.trial import Stop, Trial
 from plue_runner.typed import parsed
 from plue_runner.values import Result, Values
 
-__all__ = ["Ended", "Setting", "StepRun", "Stop"]
+__all__ = ["Ended", "Setting", "StepRun"]
 
 _DRAIN_SECONDS = 1.0  # how long a background process may hold the pipe after the step has ended
 _STUCK_PIPE_SECONDS = 5.0  # the same, after all that can be found has been killed
-_TAIL_LINES = 20
-_TAIL_BYTES = 4096
 
 
 @dataclass(frozen=True, slots=True)
 class Setting:
     """What all steps of an attempt share. ``kept`` are the fields that the plan refers to."""
 
-    runner: str
+    cookie: str
     assignment: Assignment
     places: Places
     host: Mapping[str, str]
@@ -46,15 +45,6 @@ class Setting:
     journal: Journal
     values: Values
     kept: frozenset[tuple[str, RefField]]
-
-
-@dataclass(frozen=True, slots=True)
-class Stop:
-    """Why a step is stopped from outside or by a time limit, and how it then counts."""
-
-    state: StepState
-    reason: Reason
-    message: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,39 +56,6 @@ class Ended:
     reason: Reason | None
     tries: int
     message: str | None = None
-
-
-@dataclass(slots=True)
-class _Try:
-    """One try: what it printed and how it ended."""
-
-    number: int
-    tail: Tail = field(default_factory=lambda: Tail(_TAIL_BYTES))
-    captures: dict[RefField, Capture] = field(default_factory=dict)
-    state: StepState = StepState.SUCCEEDED
-    reason: Reason | None = None
-    message: str | None = None
-    exit_code: int | None = None
-    outputs: dict[str, JsonValue] = field(default_factory=dict)
-    began: bool = False
-
-    def keep(self, stream: StreamName, text: str) -> None:
-        """Keep what the step prints, as far as somebody may ask for it."""
-        self.tail.feed(text)
-        names: tuple[RefField, ...] = (stream, "log")
-        for name in names:
-            capture = self.captures.get(name)
-            if capture is not None:
-                capture.feed(text)
-
-    def count_as(self, stop: Stop) -> None:
-        """Count as *stop* says."""
-        self.state, self.reason, self.message = stop.state, stop.reason, stop.message
-
-    def fail(self, reason: Reason, message: str) -> None:
-        """Count as failed, unless it failed for another reason before."""
-        if self.state is StepState.SUCCEEDED:
-            self.state, self.reason, self.message = StepState.FAILED, reason, short(message)
 
 
 class StepRun:
@@ -132,12 +89,12 @@ class StepRun:
             last = await self._try(last.number + 1)
         return self._complete(last, int((monotonic() - began) * 1000))
 
-    def _may_try_again(self, last: _Try) -> bool:
+    def _may_try_again(self, last: Trial) -> bool:
         # What could not even start will not start the next time.
         failed = last.began and last.state is StepState.FAILED
         return failed and self._stopped is None and last.number <= self._step.retry
 
-    def _complete(self, last: _Try, duration: int) -> Ended:
+    def _complete(self, last: Trial, duration: int) -> Ended:
         tries = last.number if last.began else last.number - 1
         setting = self._setting
         masked = setting.journal.masker.json(last.outputs)
@@ -155,15 +112,15 @@ class StepRun:
             "tries": tries,
             "duration_ms": duration,
             "outputs": outputs or None,
-            "tail": _end_of(last.tail) if last.state is StepState.FAILED else None,
+            "tail": last.end if last.state is StepState.FAILED else None,
         }
         setting.journal.write(EventType.STEP_COMPLETED, self._step.name, body)
         return Ended(self._step, last.state, last.reason, tries, last.message)
 
     # ── one try ──────────────────────────────────────────────────────────────────────────────────
 
-    async def _try(self, number: int) -> _Try:
-        this = _Try(number, captures=self._captures())
+    async def _try(self, number: int) -> Trial:
+        this = Trial(number, captures=self._captures())
         if self._stopped is not None:
             this.count_as(self._stopped)
             return this
@@ -177,7 +134,7 @@ class StepRun:
         self._journal_start(number)
         stop = await self._watch(process, pipes)
         await self._settle(process, pipes, stop)
-        _judge(this, process, stop)
+        this.judge(process.exit.result() if process.ended else None, stop)
         self._collect(this, command.output)
         return this
 
@@ -200,12 +157,12 @@ class StepRun:
                 values=setting.values,
                 places=setting.places,
                 host=setting.host,
-                runner=setting.runner,
+                cookie=setting.cookie,
             )
         except OSError as error:
             raise disk_fault(error) from error
 
-    def _start(self, command: Command, this: _Try) -> tuple[Spawned, Pipes]:
+    def _start(self, command: Command, this: Trial) -> tuple[Spawned, Pipes]:
         with ExitStack() as ours, ExitStack() as theirs:
             try:
                 stdin = self._stdin(command.stdin)
@@ -239,7 +196,7 @@ class StepRun:
         except OSError as error:
             raise disk_fault(error) from error
 
-    def _pipes(self, stdout: int, stderr: int, this: _Try) -> Pipes:
+    def _pipes(self, stdout: int, stderr: int, this: Trial) -> Pipes:
         journal, step = self._setting.journal, self._step.name
         attempt = self._setting.assignment.attempt
 
@@ -329,7 +286,7 @@ class StepRun:
 
     # ── how it ended ─────────────────────────────────────────────────────────────────────────────
 
-    def _collect(self, this: _Try, path: Path) -> None:
+    def _collect(self, this: Trial, path: Path) -> None:
         limits = self._setting.assignment.limits
         try:
             this.outputs.update(output_file.read(path, limits))
@@ -349,23 +306,3 @@ def _pipe(ours: ExitStack, theirs: ExitStack) -> tuple[int, int]:
     ours.callback(os.close, read_end)
     theirs.callback(os.close, write_end)
     return read_end, write_end
-
-
-def _judge(this: _Try, process: Spawned, stop: Stop | None) -> None:
-    code = process.exit.result() if process.ended else None
-    if stop is not None:
-        this.count_as(stop)
-    elif code is not None and code < 0:
-        this.exit_code = 128 - code  # as a shell would show it
-        this.fail(Reason.SIGNAL, signal_message(-code))
-    elif code:
-        this.exit_code = code
-        this.fail(Reason.EXIT_CODE, f"exit code {code}")
-    else:
-        this.exit_code = code
-
-
-def _end_of(tail: Tail) -> str:
-    text = tail.lines(_TAIL_LINES)
-    raw = text.encode()
-    return text if len(raw) <= _TAIL_BYTES else raw[-_TAIL_BYTES:].decode(errors="ignore")

@@ -8,7 +8,7 @@ import asyncio
 import os
 import sys
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -96,6 +96,7 @@ class ScriptedGateway:
     acks: bool = True
     twice: bool = False  # say everything twice
     lease_seconds: float = 60.0
+    instead_of_welcome: Fenced | Retire | None = None
     refuses: int | None = None  # answer the handshake with this status
     cut_when: Callable[[FromRunner], bool] | None = None  # cut instead of handling the frame
     cut_after: Callable[[FromRunner], bool] | None = None  # handle it, answer nothing, cut
@@ -117,6 +118,7 @@ class ScriptedGateway:
         """Prepare the signals that tests wait on."""
         self.changed = asyncio.Condition()
         self.socket: web.WebSocketResponse | None = None
+        self._cut_socket: web.WebSocketResponse | None = None
         self._port = 0
 
     @asynccontextmanager
@@ -156,7 +158,8 @@ class ScriptedGateway:
         self.socket = socket
         self.connections += 1
         async for message in socket:
-            if message.type is not WSMsgType.TEXT:
+            # What comes after a cut was lost on the way.
+            if message.type is not WSMsgType.TEXT or socket is self._cut_socket:
                 break
             if len(message.data) > 1024 * 1024:
                 self.breaches.append(f"a frame of {len(message.data)} characters")
@@ -177,7 +180,8 @@ class ScriptedGateway:
         elif not socket.closed:
             for answer in answers:
                 for _ in range(2 if self.twice else 1):
-                    await socket.send_str(self.encoded(answer))
+                    with suppress(ConnectionError):
+                        await socket.send_str(self.encoded(answer))
         async with self.changed:
             self.changed.notify_all()
 
@@ -199,6 +203,8 @@ class ScriptedGateway:
                 return []
 
     def _welcome(self, hello: Hello) -> list[Answer]:
+        if self.instead_of_welcome is not None:
+            return [self.instead_of_welcome]
         open_now = self.assignment is not None and not self.ended
         holding = None
         if open_now and (self.accepted or hello.holding is not None):
@@ -262,8 +268,8 @@ class ScriptedGateway:
 
     # ── for tests ────────────────────────────────────────────────────────────────────────────────
 
-    @staticmethod
-    def _cut(socket: web.WebSocketResponse) -> None:
+    def _cut(self, socket: web.WebSocketResponse) -> None:
+        self._cut_socket = socket
         # As a network does it: no close frame, no warning.
         transport = socket._req.transport if socket._req is not None else None
         if transport is not None:

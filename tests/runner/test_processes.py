@@ -191,3 +191,13 @@ async def test_many_orphans_do_not_become_zombies(run: Run) -> None:
     )
     gateway = await run(ScriptedGateway(an_assignment(sh("orphans", script))))
     assert gateway.text("orphans", "stdout") == "0\n"
+
+
+async def test_host_s_cookie_is_handed_down_to_steps(start: Start) -> None:
+    """A runner inside another one's step keeps the outer cookie, so that both find its steps."""
+    gateway = ScriptedGateway(an_assignment(sh("a", "echo $PLUE_RUNNER_ID")))
+    async with gateway.serving():
+        cookie = "outer-0000000000:default-abcdefghij"
+        process = await start("--gateway", gateway.base, PLUE_RUNNER_ID=cookie)
+        assert await process.exit() == 0
+    assert gateway.text("a") == f"{cookie}\n"

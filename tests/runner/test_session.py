@@ -211,6 +211,26 @@ async def test_finished_is_said_again_until_it_is_answered(start: Start) -> None
     assert gateway.breaches == []
 
 
+async def test_runner_that_is_fenced_in_the_place_of_a_welcome_ends(start: Start) -> None:
+    """A busy runner may learn only after a cut that its attempt is lost."""
+    gateway = ScriptedGateway(an_assignment(sh("a", SLEEPS)))
+    async with gateway.serving():
+        process = await start("--gateway", gateway.base)
+        pids = await _sleeping(gateway)
+        gateway.instead_of_welcome = Fenced(run=gateway._run.run, attempt=1)
+        gateway.cut()
+        assert await process.exit(10) == 3
+    assert [pid for pid in pids if psutil.pid_exists(pid)] == []
+
+
+async def test_runner_that_is_retired_in_the_place_of_a_welcome_ends(start: Start) -> None:
+    """An idle runner that was retired while it was away goes at once."""
+    gateway = ScriptedGateway(instead_of_welcome=Retire())
+    async with gateway.serving():
+        process = await start("--gateway", gateway.base)
+        assert await process.exit() == 0
+
+
 @pytest.mark.parametrize(
     ("act", "code"),
     [pytest.param("retire", 0, id="retired"), pytest.param("terminate", 0, id="terminated")],
