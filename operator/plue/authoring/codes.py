@@ -97,14 +97,18 @@ _TEXTS: Final[tuple[tuple[Code, str, str], ...]] = (
     (
         Code.SYNTAX,
         "The file is not Python",
-        "Python's own parser refused the file. It reports the first error only, so repair that "
-        "one and check again. Workflow files are parsed by the Python that runs the server.",
+        (
+            "Python's own parser refused the file. It reports the first error only, so repair that "
+            "one and check again. Workflow files are parsed by the Python that runs the server."
+        ),
     ),
     (
         Code.FILE_TOO_LARGE,
         "The file is too large",
-        "A workflow file may have 512 KiB. Move long scripts into files of the repository and "
-        "call them from a step.",
+        (
+            "A workflow file may have 512 KiB. Move long scripts into files of the repository and "
+            "call them from a step."
+        ),
     ),
     (
         Code.BAD_TEXT,
@@ -114,58 +118,76 @@ _TEXTS: Final[tuple[tuple[Code, str, str], ...]] = (
     (
         Code.TOO_NESTED,
         "The code is nested too deeply",
-        "An expression or a block has more levels than Python's compiler can take. Give the "
-        "inner parts names.",
+        (
+            "An expression or a block has more levels than Python's compiler can take. Give the "
+            "inner parts names."
+        ),
     ),
     (
         Code.IMPORT,
         "This module cannot be imported",
-        "A workflow is evaluated in a sandbox without files, network, clock and randomness, so "
-        "only `plue` can be imported, and the small safe parts of json, re, math, itertools, "
-        "textwrap and dataclasses that are there without an import too. Whatever needs the "
-        "outside world belongs into a step: ctx.run(...).",
+        (
+            "A workflow is evaluated in a sandbox without files, network, clock and randomness, so "
+            "only `plue` can be imported, and the small safe parts of json, re, math, itertools, "
+            "textwrap and dataclasses that are there without an import too. Whatever needs the "
+            "outside world belongs into a step: ctx.run(...)."
+        ),
     ),
     (
         Code.IMPORT_NAME,
         "There is no such name in this module",
-        "`from plue import …` gives the names of the workflow language; the message lists the "
-        "nearest one.",
+        (
+            "`from plue import …` gives the names of the workflow language; the message lists the "
+            "nearest one."
+        ),
     ),
     (
         Code.UNDEFINED,
         "The name is not defined",
-        "Nothing in this file defines the name, and it is not one of the built-in functions "
-        "that a workflow may use.",
+        (
+            "Nothing in this file defines the name, and it is not one of the built-in functions "
+            "that a workflow may use."
+        ),
     ),
     (
         Code.UNDERSCORE,
         "Names that start with an underscore are reserved",
-        "Python's internals start with underscores and the sandbox keeps them out of reach: "
-        "variables, attributes, arguments and keywords alike. `_` alone is allowed.",
+        (
+            "Python's internals start with underscores and the sandbox keeps them out of reach: "
+            "variables, attributes, arguments and keywords alike. `_` alone is allowed."
+        ),
     ),
     (
         Code.ASYNC,
         "Workflows are not asynchronous",
-        "async and await are not needed: steps run when the runner can run them. Use "
-        "ctx.parallel([...]) for what may run at the same time.",
+        (
+            "async and await are not needed: steps run when the runner can run them. Use "
+            "ctx.parallel([...]) for what may run at the same time."
+        ),
     ),
     (
         Code.BARE_EXCEPT,
         "A bare `except:` would swallow the end of a stage",
-        "Asking for a value that is not known yet ends the stage, and that must reach Plue. "
-        "Write `except Exception:` or name the exception.",
+        (
+            "Asking for a value that is not known yet ends the stage, and that must reach Plue. "
+            "Write `except Exception:` or name the exception."
+        ),
     ),
     (
         Code.FINALLY_JUMP,
         "`return`, `break` or `continue` inside `finally`",
-        "It would swallow whatever is being raised, the end of a stage included. Put it after "
-        "the try statement.",
+        (
+            "It would swallow whatever is being raised, the end of a stage included. Put it after "
+            "the try statement."
+        ),
     ),
     (
         Code.FORBIDDEN_NAME,
         "This built-in function is not there",
-        "The sandbox leaves out what reaches the outside world (open, input), what looks into "
-        "Python itself (eval, type, globals) and what is different each time (id, hash).",
+        (
+            "The sandbox leaves out what reaches the outside world (open, input), what looks into "
+            "Python itself (eval, type, globals) and what is different each time (id, hash)."
+        ),
     ),
     (
         Code.FORBIDDEN_SYNTAX,
@@ -180,8 +202,10 @@ _TEXTS: Final[tuple[tuple[Code, str, str], ...]] = (
     (
         Code.MATCH_CLASS,
         "This pattern is not supported",
-        "`match` compares with literals, sequences and mappings, and captures names. Class "
-        "patterns and dotted names are not supported: write `if` for those.",
+        (
+            "`match` compares with literals, sequences and mappings, and captures names. Class "
+            "patterns and dotted names are not supported: write `if` for those."
+        ),
     ),
     (
         Code.INSPECTION,
@@ -191,8 +215,10 @@ _TEXTS: Final[tuple[tuple[Code, str, str], ...]] = (
     (
         Code.GENERATOR,
         "Steps cannot be recorded inside a generator",
-        "A generator runs when somebody iterates it, so the order of steps would depend on who "
-        "does. Use a list comprehension or a plain loop.",
+        (
+            "A generator runs when somebody iterates it, so the order of steps would depend on who "
+            "does. Use a list comprehension or a plain loop."
+        ),
     ),
     (
         Code.SHELL_VARIABLE,
@@ -202,9 +228,11 @@ _TEXTS: Final[tuple[tuple[Code, str, str], ...]] = (
     (
         Code.PARALLEL_FORM,
         "ctx.parallel takes a list written inside the call",
-        "Each element is a branch that Plue evaluates by itself, so the list display or the "
-        "comprehension must stand inside the parentheses: "
-        "ctx.parallel([test(ctx, p) for p in packages]).",
+        (
+            "Each element is a branch that Plue evaluates by itself, so the list display or the "
+            "comprehension must stand inside the parentheses: "
+            "ctx.parallel([test(ctx, p) for p in packages])."
+        ),
     ),
     (
         Code.NO_WORKFLOW,
@@ -224,8 +252,10 @@ _TEXTS: Final[tuple[tuple[Code, str, str], ...]] = (
     (
         Code.TRIGGER,
         "The trigger is declared wrongly",
-        "Triggers are push(branches=, tags=, paths=), pull_request(branches=, paths=, types=), "
-        'schedule("minute hour day month weekday") and manual(inputs={...}).',
+        (
+            "Triggers are push(branches=, tags=, paths=), pull_request(branches=, paths=, types=), "
+            'schedule("minute hour day month weekday") and manual(inputs={...}).'
+        ),
     ),
     (
         Code.DURATION,
@@ -235,14 +265,18 @@ _TEXTS: Final[tuple[tuple[Code, str, str], ...]] = (
     (
         Code.TYPE,
         "This is not a type",
-        'Types are str, int, float, bool, list(T), enum("a", "b"), optional(T), schema(...). A '
-        "plain value stands for its type with that value as the default.",
+        (
+            'Types are str, int, float, bool, list(T), enum("a", "b"), optional(T), schema(...). A '
+            "plain value stands for its type with that value as the default."
+        ),
     ),
     (
         Code.REQUIRED_BESIDE_TRIGGER,
         "A required input beside a trigger that is not manual",
-        "A push or a schedule gives no inputs, so such a run could never start. Give the input "
-        "a default, or make it optional(T).",
+        (
+            "A push or a schedule gives no inputs, so such a run could never start. Give the input "
+            "a default, or make it optional(T)."
+        ),
     ),
     (
         Code.OPTION,
@@ -262,8 +296,10 @@ _TEXTS: Final[tuple[tuple[Code, str, str], ...]] = (
     (
         Code.INPUT_TYPE,
         "An input has the wrong type",
-        "Over the API inputs are checked strictly as JSON. On the command line their text is "
-        "parsed by the declared type.",
+        (
+            "Over the API inputs are checked strictly as JSON. On the command line their text is "
+            "parsed by the declared type."
+        ),
     ),
     (
         Code.UNKNOWN_WORKFLOW,
@@ -273,14 +309,18 @@ _TEXTS: Final[tuple[tuple[Code, str, str], ...]] = (
     (
         Code.STEP_NAME,
         "This is not a name for a step",
-        "A name starts with a letter or a digit and has up to 100 letters, digits, spaces and "
-        "the characters _ . : - in it.",
+        (
+            "A name starts with a letter or a digit and has up to 100 letters, digits, spaces and "
+            "the characters _ . : - in it."
+        ),
     ),
     (
         Code.DUPLICATE_STEP,
         "Two steps have the same name",
-        "Names are unique in a run. The same line of code in a loop gets `test`, `test#2`, … by "
-        'itself; two places or two branches must choose their names: f"test-{p}".',
+        (
+            "Names are unique in a run. The same line in a loop gets `test`, `test#2`, … by "
+            'itself; two places or two branches must choose their names: f"test-{p}".'
+        ),
     ),
     (
         Code.UNKNOWN_DEPENDENCY,
@@ -290,8 +330,10 @@ _TEXTS: Final[tuple[tuple[Code, str, str], ...]] = (
     (
         Code.CYCLE,
         "Steps wait for each other",
-        "A plain step starts after everything recorded above it in its branch. A step that "
-        "depends on a later one therefore usually waits for itself: move the later one up.",
+        (
+            "A plain step starts after everything recorded above it in its branch. A step that "
+            "depends on a later one therefore usually waits for itself: move the later one up."
+        ),
     ),
     (
         Code.SELF_DEPENDENCY,
@@ -311,39 +353,51 @@ _TEXTS: Final[tuple[tuple[Code, str, str], ...]] = (
     (
         Code.PARALLEL_HANDLE,
         "The step was recorded before ctx.parallel",
-        "An element of ctx.parallel records its steps inside the call. A handle that was made "
-        "earlier has its place already: write ctx.run(...) into the list.",
+        (
+            "An element of ctx.parallel records its steps inside the call. A handle that was made "
+            "earlier has its place already: write ctx.run(...) into the list."
+        ),
     ),
     (
         Code.SUCCESS_IN_BRANCH,
         "ctx.success inside ctx.parallel",
-        "One branch cannot end the function in success while others go on. Call ctx.success "
-        "after ctx.parallel.",
+        (
+            "One branch cannot end the function in success while others go on. Call ctx.success "
+            "after ctx.parallel."
+        ),
     ),
     (
         Code.OK_UNHANDLED,
         "The answer could only be success",
-        "A failure that nobody handles ends the branch, so code that asks .ok or .exit_code is "
-        "never reached after one. Add continue_on_error=True to the step that is asked.",
+        (
+            "A failure that nobody handles ends the branch, so code that asks .ok or .exit_code is "
+            "never reached after one. Add continue_on_error=True to the step that is asked."
+        ),
     ),
     (
         Code.CMD_IS_DATA,
         "The command is data",
-        "Values from inputs, events and other steps are never executed. Write the command and "
-        "let the value be one of its words.",
+        (
+            "Values from inputs, events and other steps are never executed. Write the command and "
+            "let the value be one of its words."
+        ),
     ),
     (
         Code.HOLE,
         "A value cannot stand at this place of the command",
-        "Values reach a command as environment variables, placed so that the shell never reads "
-        "them as code. Where that is impossible the place is refused. Pass the value with "
-        'env={"NAME": value} and use "$NAME" where the shell allows it.',
+        (
+            "Values reach a command as environment variables, placed so that the shell never reads "
+            "them as code. Where that is impossible the place is refused. Pass the value with "
+            'env={"NAME": value} and use "$NAME" where the shell allows it.'
+        ),
     ),
     (
         Code.HOLE_OTHER_SHELL,
         "Values cannot stand in the text of this shell",
-        'Plue knows how to place values in sh and bash only. Use env={"X": value} and read the '
-        "environment in the script.",
+        (
+            'Plue knows how to place values in sh and bash only. Use env={"X": value} and read the '
+            "environment in the script."
+        ),
     ),
     (
         Code.CMD_TOO_LONG,
@@ -353,8 +407,10 @@ _TEXTS: Final[tuple[tuple[Code, str, str], ...]] = (
     (
         Code.ENV_NAME,
         "This is not a name for an environment variable",
-        "Letters, digits and underscores, not starting with a digit. PLUE_… is Plue's own, and "
-        "variables that a shell executes (BASH_ENV, PS4 …) take no values from outside.",
+        (
+            "Letters, digits and underscores, not starting with a digit. PLUE_… is Plue's own, and "
+            "variables that a shell executes (BASH_ENV, PS4 …) take no values from outside."
+        ),
     ),
     (
         Code.CMD_FORM,
@@ -364,15 +420,19 @@ _TEXTS: Final[tuple[tuple[Code, str, str], ...]] = (
     (
         Code.VALUE_TOO_LARGE,
         "The value is too large for an environment variable",
-        "Linux allows 128 KiB for one string; Plue allows 96 KiB. Use stdin=value, which takes "
-        "any size.",
+        (
+            "Linux allows 128 KiB for one string; Plue allows 96 KiB. Use stdin=value, which takes "
+            "any size."
+        ),
     ),
     (
         Code.NESTED_SHELL,
         "A value reaches a second shell",
-        "The step's own shell does not read the value as code, but the program that gets it "
-        "here does: sh -c, ssh, python -c and the like. Pass the value as an argument or by "
-        "env=.",
+        (
+            "The step's own shell does not read the value as code, but the program that gets it "
+            "here does: sh -c, ssh, python -c and the like. Pass the value as an argument or by "
+            "env=."
+        ),
     ),
     (
         Code.HANDLE_AS_VALUE,
@@ -382,8 +442,10 @@ _TEXTS: Final[tuple[tuple[Code, str, str], ...]] = (
     (
         Code.UNKNOWN_FIELD,
         "There is no such field",
-        "A handle has stdout, stderr, log, exit_code, ok, state, name and outputs, and the "
-        "fields of its output= schema.",
+        (
+            "A handle has stdout, stderr, log, exit_code, ok, state, name and outputs, and the "
+            "fields of its output= schema."
+        ),
     ),
     (
         Code.TEXT_WITH_NUMBER,
@@ -393,8 +455,10 @@ _TEXTS: Final[tuple[tuple[Code, str, str], ...]] = (
     (
         Code.NO_TEXT,
         "This value has no text",
-        "None, handles, functions and objects cannot stand in text. Write what is meant, for "
-        'example `value or ""`.',
+        (
+            "None, handles, functions and objects cannot stand in text. Write what is meant, for "
+            'example `value or ""`.'
+        ),
     ),
     (
         Code.MISSING_VALUE,
@@ -409,8 +473,10 @@ _TEXTS: Final[tuple[tuple[Code, str, str], ...]] = (
     (
         Code.TIMEOUT,
         "The evaluation took too long",
-        "Evaluating a workflow takes milliseconds; there are five seconds for it. Look for a "
-        "loop that does not end. Work belongs into steps.",
+        (
+            "Evaluating a workflow takes milliseconds; there are five seconds for it. Look for a "
+            "loop that does not end. Work belongs into steps."
+        ),
     ),
     (
         Code.MEMORY,

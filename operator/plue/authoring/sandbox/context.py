@@ -178,8 +178,10 @@ class Context(Guarded):
         depends_on: list[str] | None,
     ) -> dict[str, object]:
         book = self._book
-        env = attempt(book, lambda: environment_of(options.get("env")), {})
-        cwd = attempt(book, lambda: _folder(options.get("cwd")), "")
+        no_variables: dict[str, str | Text] = {}
+        env = attempt(book, lambda: environment_of(options.get("env")), no_variables)
+        folder: str | Text = ""
+        cwd = attempt(book, lambda: _folder(options.get("cwd")), folder)
         used = [*action.used, *references_in(env, cwd)]
         return {
             "name": step.name,

@@ -86,12 +86,16 @@ class Match(Guarded):
         if name in simple:
             return simple[name]
         if name == "group":
-            return lambda *which: self._marked(self.found.group(*map(unmark, which)))  # type: ignore[arg-type] # names or numbers
+            return lambda *which: self._group(which)
         if name == "groups":
             return lambda: self._marked(self.found.groups())
         if name == "groupdict":
             return lambda: {k: self._marked(v) for k, v in self.found.groupdict().items()}
         raise AttributeError(f"a match has no `.{name}`")
+
+    def _group(self, which: tuple[object, ...]) -> object:
+        names = [name for name in map(unmark, which) if isinstance(name, (str, int))]
+        return self._marked(self.found.group(*names))
 
     def _marked(self, value: object) -> object:
         if isinstance(value, str):
@@ -295,7 +299,7 @@ FACADES: Final = {
                 )
             },
         },
-    ),  # fmt: skip
+    ),
     "math": Facade("math", {name: getattr(math, name) for name in _MATH}),
     "itertools": Facade(
         "itertools",

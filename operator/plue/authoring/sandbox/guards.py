@@ -82,8 +82,14 @@ class OrderedSet(Guarded):
 
     def attribute(self, name: str) -> object:
         """Return a method of sets."""
-        changing = {"add": self._add, "discard": self._discard, "remove": self._remove,
-                    "update": self._update, "clear": self.values.clear, "pop": self._pop}  # fmt: skip
+        changing = {
+            "add": self._add,
+            "discard": self._discard,
+            "remove": self._remove,
+            "update": self._update,
+            "clear": self.values.clear,
+            "pop": self._pop,
+        }
         reading = {
             "union": lambda *others: self._combined(lambda a, b: a | b, others),
             "intersection": lambda *others: self._combined(lambda a, b: a & b, others),

@@ -77,7 +77,7 @@ class Handle(Guarded):
             remedy=f"write {label}.ok or {label}.stdout",
         )
 
-    def __bool__(self) -> bool:
+    def __bool__(self) -> bool:  # noqa: PLE0304 - it never returns
         self._refuse()
 
     def __eq__(self, _other: object) -> bool:
@@ -86,13 +86,13 @@ class Handle(Guarded):
     def __ne__(self, _other: object) -> bool:
         self._refuse()
 
-    def __hash__(self) -> int:
+    def __hash__(self) -> int:  # noqa: PLE0309 - it never returns
         self._refuse()
 
     def __iter__(self) -> Iterator[object]:
         self._refuse()
 
-    def __len__(self) -> int:
+    def __len__(self) -> int:  # noqa: PLE0303 - it never returns
         self._refuse()
 
     def __contains__(self, _item: object) -> bool:
@@ -162,8 +162,7 @@ class GroupOk(Guarded):
         self.steps = steps
 
     def __bool__(self) -> bool:
-        # Every step is asked, so that the stage ends once and not once for each.
-        return all([bool(settle(Handle(step).attribute("ok"))) for step in self.steps])
+        return all(bool(settle(Handle(step).attribute("ok"))) for step in self.steps)
 
     def __eq__(self, other: object) -> bool:
         return bool(self) == other
@@ -177,7 +176,7 @@ class GroupOk(Guarded):
         return "ctx.parallel(...).ok"
 
 
-class Group(tuple[object, ...], Guarded):
+class Group(tuple[object, ...], Guarded):  # noqa: SLOT001 - a tuple takes no slots of its own
     """The values of the elements of ``ctx.parallel``, in order; ``steps`` are all of theirs."""
 
     steps: Sequence[Recorded] = ()

@@ -242,7 +242,8 @@ def _reason_of(status: int) -> str:
 
 def _frames(received: bytes) -> list[bytes]:
     """Split what a child wrote: its compiled code, then its result; more is not read."""
-    found, at = [], 0
+    found: list[bytes] = []
+    at = 0
     while len(found) < 2 and len(received) - at >= 4:  # noqa: PLR2004 - two frames, four bytes
         size = int.from_bytes(received[at : at + 4], "big")
         if len(received) - at - 4 < size:

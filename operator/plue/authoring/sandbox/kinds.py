@@ -52,7 +52,7 @@ class Kind(Guarded):
         return Kind({**self.schema, "default": value}, required=False, default=value)
 
 
-def kind_of(declared: object) -> Kind:
+def kind_of(declared: object) -> Kind:  # noqa: PLR0911 - a table of forms
     """Return the type that an author wrote: a type's name, a Kind, or a default value."""
     if isinstance(declared, Kind):
         return declared
@@ -156,7 +156,7 @@ _NAMES: Final = {
 }
 
 
-def check_value(schema: Mapping[str, object], value: object, path: str) -> list[str]:
+def check_value(schema: Mapping[str, object], value: object, path: str) -> list[str]:  # noqa: PLR0911 - a table of forms
     """Return what is wrong with a JSON value, each with the path of the part that is meant."""
     options = schema.get("anyOf")
     if isinstance(options, list):
@@ -187,16 +187,15 @@ def _check_fields(schema: Mapping[str, object], value: dict[str, object], path: 
         return []
     required = schema.get("required")
     errors = [f"{path}.{name} is not declared" for name in value if name not in fields]
-    for name in required if isinstance(required, list) else []:
-        if name not in value:
-            errors.append(f"{path}.{name} is missing")
+    needed = required if isinstance(required, list) else []
+    errors += [f"{path}.{name} is missing" for name in needed if name not in value]
     for name, item in value.items():
         if name in fields:
             errors += check_value(fields[name], item, f"{path}.{name}")
     return errors
 
 
-def _has_type(kind: str, value: object) -> bool:
+def _has_type(kind: str, value: object) -> bool:  # noqa: PLR0911 - a table of types
     match kind:
         case "string":
             return isinstance(value, str)
@@ -210,7 +209,8 @@ def _has_type(kind: str, value: object) -> bool:
             return isinstance(value, list)
         case "object":
             return isinstance(value, dict)
-    return value is None
+        case _:
+            return value is None
 
 
 _SHOWN = 60

@@ -13,7 +13,7 @@ takes no holes any more. A script without holes is never lexed.
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NoReturn
 
 __all__ = ["Hole", "Placement", "Refusal", "place_holes"]
 
@@ -163,7 +163,8 @@ class _Lexer:
         self.out.append(taken)
         return taken
 
-    def refuse(self, hole: Hole, reason: str, remedy: str = _ENV) -> None:
+    def refuse(self, hole: Hole, reason: str, remedy: str = _ENV) -> NoReturn:
+        """Refuse *hole*."""
         raise Refusal(hole, reason, remedy)
 
     def hole(self, word: _Word, form: str, hole: Hole) -> None:
@@ -177,7 +178,7 @@ class _Lexer:
         self.at += 1
 
     def unclosed(self, what: str) -> None:
-        """The script ends inside a construct: no hole of it can be trusted."""
+        """Refuse all holes: the script ends inside a construct, so none can be trusted."""
         for unit in self.units:
             if isinstance(unit, Hole):
                 self.refuse(unit, f"{what} is not closed", "close it")

@@ -147,7 +147,7 @@ class Policy(RestrictingNodeTransformer):  # type: ignore[misc] # the package ha
 
     # ── names ────────────────────────────────────────────────────────────────────────────────────
 
-    def visit_Name(self, node: ast.Name) -> ast.AST:  # noqa: N802 - the name of the node
+    def visit_Name(self, node: ast.Name) -> ast.AST:
         """Check a name; ``print`` is an ordinary function here."""
         if not isinstance(node.ctx, ast.Load):
             self.check_name(node, node.id)
@@ -186,7 +186,7 @@ class Policy(RestrictingNodeTransformer):  # type: ignore[misc] # the package ha
             )
         self.undefined.add(name)
 
-    def visit_Attribute(self, node: ast.Attribute) -> ast.AST:  # noqa: N802 - as above
+    def visit_Attribute(self, node: ast.Attribute) -> Any:
         """Check an attribute; each is reported once."""
         if node.attr in INSPECT_ATTRIBUTES:
             self._inspection(node, node.attr)
@@ -201,7 +201,7 @@ class Policy(RestrictingNodeTransformer):  # type: ignore[misc] # the package ha
 
     # ── imports ──────────────────────────────────────────────────────────────────────────────────
 
-    def visit_Import(self, node: ast.Import) -> ast.AST:  # noqa: N802 - as above
+    def visit_Import(self, node: ast.Import) -> ast.AST:
         """Allow ``import json`` and the other facades, nothing else."""
         for alias in node.names:
             if alias.asname:
@@ -217,7 +217,7 @@ class Policy(RestrictingNodeTransformer):  # type: ignore[misc] # the package ha
                 self._refused_import(node, alias.name)
         return node
 
-    def visit_ImportFrom(self, node: ast.ImportFrom) -> ast.AST:  # noqa: N802 - as above
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> ast.AST:
         """Allow names of ``plue`` and of the facades."""
         module = node.module or ""
         for alias in node.names:
@@ -260,7 +260,7 @@ class Policy(RestrictingNodeTransformer):  # type: ignore[misc] # the package ha
 
     # ── text ─────────────────────────────────────────────────────────────────────────────────────
 
-    def visit_JoinedStr(self, node: ast.JoinedStr) -> ast.AST:  # noqa: N802 - as above
+    def visit_JoinedStr(self, node: ast.JoinedStr) -> ast.AST:
         """Send an f-string to the text helper, each hole with its place."""
         pieces: list[ast.expr] = []
         before = ""
@@ -271,7 +271,7 @@ class Policy(RestrictingNodeTransformer):  # type: ignore[misc] # the package ha
                 before = ""
             else:
                 pieces.append(value)
-                before = value.value if isinstance(value, ast.Constant) else ""
+                before = str(value.value) if isinstance(value, ast.Constant) else ""
         call = ast.Call(ast.Name("_text_", ast.Load()), pieces, [])
         copy_locations(call, node)
         return call
@@ -303,7 +303,7 @@ class Policy(RestrictingNodeTransformer):  # type: ignore[misc] # the package ha
             [value, ast.Constant(conversion), spec, _constant_tuple(place)], ast.Load()
         )
 
-    def visit_BinOp(self, node: ast.BinOp) -> ast.AST:  # noqa: N802 - as above
+    def visit_BinOp(self, node: ast.BinOp) -> ast.AST:
         """Send ``%`` to the text helper."""
         node = self.node_contents_visit(node)
         if not isinstance(node.op, ast.Mod):
@@ -312,7 +312,7 @@ class Policy(RestrictingNodeTransformer):  # type: ignore[misc] # the package ha
         copy_locations(call, node)
         return call
 
-    def visit_Compare(self, node: ast.Compare) -> ast.AST:  # noqa: N802 - as above
+    def visit_Compare(self, node: ast.Compare) -> ast.AST:
         """Let ``is`` ask for the value of references."""
         identity = [isinstance(op, (ast.Is, ast.IsNot)) for op in node.ops]
         if len(identity) > 1 and any(identity):
@@ -335,12 +335,12 @@ class Policy(RestrictingNodeTransformer):  # type: ignore[misc] # the package ha
 
     # ── sets ─────────────────────────────────────────────────────────────────────────────────────
 
-    def visit_Set(self, node: ast.Set) -> ast.AST:  # noqa: N802 - as above
+    def visit_Set(self, node: ast.Set) -> ast.AST:
         """Keep a set display in order."""
         node = self.node_contents_visit(node)
         return self._ordered(node, ast.List(node.elts, ast.Load()))
 
-    def visit_SetComp(self, node: ast.SetComp) -> ast.AST:  # noqa: N802 - as above
+    def visit_SetComp(self, node: ast.SetComp) -> ast.AST:
         """Keep a set comprehension in order."""
         node = self.node_contents_visit(node)
         return self._ordered(node, ast.ListComp(node.elt, node.generators))
@@ -353,7 +353,7 @@ class Policy(RestrictingNodeTransformer):  # type: ignore[misc] # the package ha
 
     # ── calls ────────────────────────────────────────────────────────────────────────────────────
 
-    def visit_Call(self, node: ast.Call) -> ast.AST:  # noqa: N802 - as above
+    def visit_Call(self, node: ast.Call) -> Any:
         """Make functions of the elements of ``ctx.parallel``."""
         if isinstance(node.func, ast.Attribute) and node.func.attr == "parallel":
             self._branches(node)
@@ -409,7 +409,7 @@ class Policy(RestrictingNodeTransformer):  # type: ignore[misc] # the package ha
         )
         return ast.copy_location(ast.Lambda(arguments, element), element)
 
-    def visit__Trusted(self, node: ast.Call) -> ast.AST:  # noqa: N802 - as above
+    def visit__Trusted(self, node: ast.Call) -> ast.AST:
         """Leave the function of a call that this pass made, and visit what it is given."""
         node.args = [self.visit(argument) for argument in node.args]
         call = ast.Call(node.func, node.args, [])
@@ -417,7 +417,7 @@ class Policy(RestrictingNodeTransformer):  # type: ignore[misc] # the package ha
 
     # ── statements ───────────────────────────────────────────────────────────────────────────────
 
-    def visit_AugAssign(self, node: ast.AugAssign) -> Any:  # noqa: N802 - as above
+    def visit_AugAssign(self, node: ast.AugAssign) -> Any:
         """Allow ``d[k] += 1`` and ``o.a += 1``."""
         operator = ast.Constant(IOPERATOR_TO_STR[type(node.op)])
         target = node.target
@@ -435,7 +435,7 @@ class Policy(RestrictingNodeTransformer):  # type: ignore[misc] # the package ha
         copy_locations(statement, node)
         return statement
 
-    def visit_AnnAssign(self, node: ast.AnnAssign) -> Any:  # noqa: N802 - as above
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> Any:
         """Allow annotations; only @dataclass sees them, and only their names."""
         if self.classes and isinstance(node.target, ast.Name):
             node.annotation = ast.copy_location(ast.Constant(None), node.annotation)
@@ -445,19 +445,19 @@ class Policy(RestrictingNodeTransformer):  # type: ignore[misc] # the package ha
         assign = ast.copy_location(ast.Assign([node.target], node.value), node)
         return self.visit(assign)
 
-    def visit_Nonlocal(self, node: ast.Nonlocal) -> ast.AST:  # noqa: N802 - as above
+    def visit_Nonlocal(self, node: ast.Nonlocal) -> ast.AST:
         """Allow ``nonlocal``."""
         for name in node.names:
             self.check_name(node, name)
         return node
 
-    def visit_Global(self, node: ast.Global) -> ast.AST:  # noqa: N802 - as above
+    def visit_Global(self, node: ast.Global) -> ast.AST:
         """Allow ``global``, with checked names."""
         for name in node.names:
             self.check_name(node, name)
         return node
 
-    def visit_FunctionDef(self, node: ast.FunctionDef) -> Any:  # noqa: N802 - as above
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> Any:
         """Drop annotations, which are for editors and type checkers."""
         node.returns = None
         arguments = node.args
@@ -470,7 +470,7 @@ class Policy(RestrictingNodeTransformer):  # type: ignore[misc] # the package ha
         self.classes = classes
         return visited
 
-    def visit_ClassDef(self, node: ast.ClassDef) -> Any:  # noqa: N802 - as above
+    def visit_ClassDef(self, node: ast.ClassDef) -> Any:
         """Allow plain classes."""
         for keyword in node.keywords:
             self.problem(
@@ -478,12 +478,12 @@ class Policy(RestrictingNodeTransformer):  # type: ignore[misc] # the package ha
             )
         node.keywords = []
         self.classes += 1
-        visited = super().visit_ClassDef(node)
+        visited: Any = super().visit_ClassDef(node)
         self.classes -= 1
         copy_locations(visited, node)
         return visited
 
-    def visit_Try(self, node: ast.Try) -> Any:  # noqa: N802 - as above
+    def visit_Try(self, node: ast.Try) -> Any:
         """Let the end of a stage pass, whatever the author catches."""
         for handler in node.handlers:
             if handler.type is None:
@@ -523,7 +523,7 @@ class Policy(RestrictingNodeTransformer):  # type: ignore[misc] # the package ha
 
     # ── match ────────────────────────────────────────────────────────────────────────────────────
 
-    def visit_Match(self, node: ast.Match) -> ast.AST:  # noqa: N802 - as above
+    def visit_Match(self, node: ast.Match) -> ast.AST:
         """Allow ``match`` over the plain value of its subject."""
         node = self.node_contents_visit(node)
         call = ast.Call(ast.Name("_subject_", ast.Load()), [node.subject], [])
@@ -535,21 +535,21 @@ class Policy(RestrictingNodeTransformer):  # type: ignore[misc] # the package ha
         """Visit pattern, guard and body."""
         return self.node_contents_visit(node)
 
-    def visit_MatchValue(self, node: ast.MatchValue) -> ast.AST:  # noqa: N802 - as above
+    def visit_MatchValue(self, node: ast.MatchValue) -> ast.AST:
         """Allow literals."""
         if any(isinstance(inner, (ast.Attribute, ast.Name)) for inner in ast.walk(node.value)):
             self._refused_pattern(node, "a dotted name in a pattern")
         return node
 
-    def visit_MatchSingleton(self, node: ast.MatchSingleton) -> ast.AST:  # noqa: N802 - as above
+    def visit_MatchSingleton(self, node: ast.MatchSingleton) -> ast.AST:
         """Allow None, True and False."""
         return node
 
-    def visit_MatchSequence(self, node: ast.MatchSequence) -> ast.AST:  # noqa: N802 - as above
+    def visit_MatchSequence(self, node: ast.MatchSequence) -> ast.AST:
         """Allow sequences."""
         return self.node_contents_visit(node)
 
-    def visit_MatchMapping(self, node: ast.MatchMapping) -> ast.AST:  # noqa: N802 - as above
+    def visit_MatchMapping(self, node: ast.MatchMapping) -> ast.AST:
         """Allow mappings with literal keys."""
         if any(isinstance(inner, ast.Attribute) for key in node.keys for inner in ast.walk(key)):
             self._refused_pattern(node, "a dotted name in a pattern")
@@ -557,21 +557,21 @@ class Policy(RestrictingNodeTransformer):  # type: ignore[misc] # the package ha
         node.patterns = [self.visit(pattern) for pattern in node.patterns]
         return node
 
-    def visit_MatchStar(self, node: ast.MatchStar) -> ast.AST:  # noqa: N802 - as above
+    def visit_MatchStar(self, node: ast.MatchStar) -> ast.AST:
         """Allow ``*rest``."""
         self.check_name(node, node.name)
         return node
 
-    def visit_MatchAs(self, node: ast.MatchAs) -> ast.AST:  # noqa: N802 - as above
+    def visit_MatchAs(self, node: ast.MatchAs) -> ast.AST:
         """Allow captures."""
         self.check_name(node, node.name)
         return self.node_contents_visit(node)
 
-    def visit_MatchOr(self, node: ast.MatchOr) -> ast.AST:  # noqa: N802 - as above
+    def visit_MatchOr(self, node: ast.MatchOr) -> ast.AST:
         """Allow alternatives."""
         return self.node_contents_visit(node)
 
-    def visit_MatchClass(self, node: ast.MatchClass) -> ast.AST:  # noqa: N802 - as above
+    def visit_MatchClass(self, node: ast.MatchClass) -> ast.AST:
         """Refuse class patterns."""
         self._refused_pattern(node, "a class pattern")
         return node
@@ -594,14 +594,14 @@ class Policy(RestrictingNodeTransformer):  # type: ignore[misc] # the package ha
 
     visit_AsyncFunctionDef = visit_Await = visit_AsyncFor = visit_AsyncWith = _asynchronous  # noqa: N815 - as above
 
-    def visit_TryStar(self, node: ast.AST) -> Any:  # noqa: N802 - as above
+    def visit_TryStar(self, node: ast.AST) -> Any:
         """Refuse exception groups."""
         self.problem(
             node, Code.FORBIDDEN_SYNTAX, "`except*` is not supported", "write `except Exception:`"
         )
         return self.node_contents_visit(node)
 
-    def visit_TemplateStr(self, node: ast.AST) -> Any:  # noqa: N802 - as above
+    def visit_TemplateStr(self, node: ast.AST) -> Any:
         """Refuse t-strings."""
         self.problem(
             node, Code.FORBIDDEN_SYNTAX, "t-strings are not supported", "write an f-string"
@@ -615,7 +615,7 @@ class _Trusted(ast.Call):
     _fields = ("func", "args", "keywords")
 
 
-def _constant_tuple(values: tuple[object, ...]) -> ast.Tuple:
+def _constant_tuple(values: tuple[str | int | None, ...]) -> ast.Tuple:
     return ast.Tuple([ast.Constant(value) for value in values], ast.Load())
 
 

@@ -82,7 +82,7 @@ class Problem(BaseException):
 
 
 class StageEnd(BaseException):
-    """A value was asked for that is not known yet, or never will be: this branch goes no further."""
+    """A value was asked for that is not known: this branch goes no further."""
 
 
 class Finish(BaseException):

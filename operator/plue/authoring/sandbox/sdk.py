@@ -154,7 +154,7 @@ def _options(given: Mapping[str, object]) -> Options:
     take("pool", _pool)
     for name in ("timeout", "queue_timeout", "idle_timeout", "cleanup_timeout"):
         take(name, lambda value, name=name: seconds_of(value, name))  # type: ignore[misc] # bound
-    take("attempts", lambda value: _attempts(value))
+    take("attempts", _attempts)
     take("env", lambda value: dict(environment_of(value)))
     for name in given:
         if name in _NOT_YET:
@@ -192,8 +192,8 @@ def _pool(value: object) -> str:
 
 
 def _triggers(value: object) -> list[TriggerSpec]:
-    items = list(value) if isinstance(value, (list, tuple)) else [value]
-    for item in items:
+    items: list[TriggerSpec] = []
+    for item in value if isinstance(value, (list, tuple)) else [value]:
         if not isinstance(item, TriggerSpec):
             called = getattr(item, "__name__", None)
             raise Problem(
@@ -201,6 +201,7 @@ def _triggers(value: object) -> list[TriggerSpec]:
                 f"triggers has something that is not a trigger: {called or type(item).__name__}",
                 remedy=f"write {called}()" if called else "write triggers=[push(), manual()]",
             )
+        items.append(item)
     if sum(item.kind == "manual" for item in items) > 1:
         raise Problem(
             Code.TRIGGER,
@@ -263,9 +264,9 @@ _CRON: Final = (
         "month",
         1,
         12,
-        tuple(["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"]),
+        ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"),
     ),
-    ("weekday", 0, 7, tuple(["sun", "mon", "tue", "wed", "thu", "fri", "sat"])),
+    ("weekday", 0, 7, ("sun", "mon", "tue", "wed", "thu", "fri", "sat")),
 )
 
 

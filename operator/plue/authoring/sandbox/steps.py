@@ -229,8 +229,16 @@ def command_of(cmd: object, shell: object, stdin: object) -> Action:
 
 
 def _wire_shell(**given: object) -> dict[str, object]:
-    empty = {"script": None, "argv": None, "shell": "bash", "holes": {}, "stdin": None}
-    return {"kind": "shell", **empty, "shown": "", **given}
+    return {
+        "kind": "shell",
+        "script": None,
+        "argv": None,
+        "shell": "bash",
+        "holes": {},
+        "stdin": None,
+        "shown": "",
+        **given,
+    }
 
 
 def _words(
@@ -330,7 +338,7 @@ def _script(
 
 
 def _holes(parts: Sequence[Piece]) -> tuple[dict[str, DataPart | RefPart], list[str | Hole]]:
-    """Number the holes; the same reference twice is one variable."""
+    """Give each hole its variable; the same value twice is one variable."""
     holes: dict[str, DataPart | RefPart] = {}
     by_wire: dict[str, Hole] = {}
     pieces: list[str | Hole] = []

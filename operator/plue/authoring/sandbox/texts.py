@@ -14,6 +14,7 @@ from plue.authoring.sandbox.problems import AUTHOR, Place, Problem
 from plue.authoring.sandbox.values import (
     DataPart,
     Guarded,
+    Piece,
     Record,
     Ref,
     RefPart,
@@ -77,7 +78,7 @@ STR_METHODS: Final = frozenset(
 )
 
 
-def text_of(value: object) -> str | Text:
+def text_of(value: object) -> str | Text:  # noqa: PLR0911 - a table of types
     """Return *value* as text, recording references instead of asking for them."""
     if isinstance(value, (str, Text)):
         return value
@@ -130,14 +131,14 @@ def _placed(text: str | Text, place: Place) -> str | Text:
     """Say where the hole is written, unless it came from another text that knows it."""
     if isinstance(text, str):
         return text
-    parts = []
+    parts: list[Piece] = []
     for part in text.parts:
         if isinstance(part, DataPart) and part.place is None:
             parts.append(DataPart(part.text, place))
         elif isinstance(part, RefPart) and part.place is None:
             parts.append(RefPart(part.step, part.field, part.path, part.tail, part.default, place))
         else:
-            parts.append(part)  # type: ignore[arg-type] # str and parts that have their place
+            parts.append(part)
     return Text(tuple(parts))
 
 
@@ -167,7 +168,7 @@ def show(value: object) -> str | Text:
 _MAX_DEPTH = 50
 
 
-def _show(value: object, marked: list[bool], depth: int) -> str:
+def _show(value: object, marked: list[bool], depth: int) -> str:  # noqa: PLR0911 - a table of types
     if depth > _MAX_DEPTH:
         return "…"
     value = settle(value)
