@@ -1,0 +1,209 @@
+"""Plue: what a workflow file imports, described for editors and type checkers.
+
+These names exist only inside the evaluator's sandbox; importing them elsewhere fails.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, NoReturn, SupportsIndex, TypeAlias, overload
+
+from typing_extensions import override
+
+__version__: str
+
+Duration: TypeAlias = str | int | float
+"""``"30m"``, ``"90s"``, ``"1h30m"``, or seconds."""
+
+class Reference:
+    """A value that may not be known yet.
+
+    In text it is recorded (``f"{build.stdout}"``); asking for it (``if``, ``==``, ``for``,
+    ``len``, ``int``) ends the stage until it is known. Once known it behaves as the value.
+    """
+
+    def __bool__(self) -> bool: ...
+    @override
+    def __eq__(self, other: object) -> bool: ...
+    @override
+    def __hash__(self) -> int: ...
+    def __len__(self) -> int: ...
+    def __int__(self) -> int: ...
+    def __float__(self) -> float: ...
+    def __index__(self) -> int: ...
+    def __iter__(self) -> Any: ...
+    def __contains__(self, item: object) -> bool: ...
+    def __getitem__(self, key: SupportsIndex | slice | str) -> Any: ...
+    def __add__(self, other: Any) -> Any: ...
+    def __radd__(self, other: Any) -> Any: ...
+    def __sub__(self, other: Any) -> Any: ...
+    def __lt__(self, other: Any) -> bool: ...
+    def __le__(self, other: Any) -> bool: ...
+    def __gt__(self, other: Any) -> bool: ...
+    def __ge__(self, other: Any) -> bool: ...
+    def __getattr__(self, name: str) -> Any: ...
+
+class Output(Reference):
+    """What a step printed: text without its trailing newlines, complete to 1 MiB."""
+
+    def tail(self, lines: int) -> Reference:
+        """Return the last lines; works whatever the size."""
+
+class Outputs:
+    """What a step wrote to ``$PLUE_OUTPUT``, by name."""
+
+    def get(self, name: str, default: str) -> Reference:
+        """Return an output, or *default* where the step did not write it."""
+
+    def __getattr__(self, name: str) -> Reference: ...
+    def __getitem__(self, name: str) -> Reference: ...
+
+class Handle:
+    """A recorded step. It names values and has none itself: write ``build.ok``."""
+
+    name: str
+    stdout: Output
+    stderr: Output
+    log: Output
+    """Both streams."""
+    exit_code: Reference
+    """Asking for it needs ``continue_on_error=True`` on the step."""
+    ok: Reference
+    """Asking for it needs ``continue_on_error=True`` on the step."""
+    state: Reference
+    outputs: Outputs
+    def __getattr__(self, name: str) -> Reference:
+        """Return a field of the step's ``output=`` schema."""
+
+class Group(tuple[Any, ...]):
+    """The values of the elements of ``ctx.parallel``, in order."""
+
+    ok: Reference
+
+class Record:
+    """A JSON object from outside: fields are attributes, and what is missing is None."""
+
+    def get(self, name: str, default: Any = None) -> Any: ...
+    def keys(self) -> list[Any]: ...
+    def values(self) -> list[Any]: ...
+    def items(self) -> list[tuple[Any, Any]]: ...
+    def __getattr__(self, name: str) -> Any: ...
+    def __getitem__(self, name: str) -> Any: ...
+    def __contains__(self, name: object) -> bool: ...
+
+class Context:
+    """What a workflow function is given."""
+
+    inputs: Record
+    """The run's inputs, checked and with defaults filled in."""
+    event: Record
+    """What triggered the run; fields that do not apply are None."""
+    env: Record
+    """The workflow's own ``env=``."""
+
+    def run(
+        self,
+        name: str,
+        cmd: str | Sequence[Any] | Reference,
+        *,
+        env: Mapping[str, Any] | None = None,
+        cwd: str | Reference | None = None,
+        stdin: Any = None,
+        timeout: Duration | None = None,
+        idle_timeout: Duration | None = None,
+        retry: int = 0,
+        depends_on: Handle | Group | str | Sequence[Handle | Group | str] | None = None,
+        shell: str | None = None,
+        continue_on_error: bool = False,
+        when: Literal["success", "failure", "always"] | bool = "success",
+        once: bool = False,
+        output: Type | None = None,
+    ) -> Handle:
+        """Record a step that runs a command.
+
+        *cmd* is text for ``bash`` (or ``shell=``), or a list of words that runs without a shell.
+        Values in it become environment variables, never shell text. It starts after everything
+        above it in its branch; *depends_on* replaces that. *retry* is the number of further
+        tries. *output* makes standard output JSON with typed fields.
+        """
+
+    def parallel(self, branches: Sequence[Any], *, fail_fast: bool = False) -> Group:
+        """Run the elements of a list, written inside the call, at the same time."""
+
+    def cleanup(
+        self,
+        name: str,
+        cmd: str | Sequence[Any] | Reference,
+        *,
+        env: Mapping[str, Any] | None = None,
+        cwd: str | Reference | None = None,
+        stdin: Any = None,
+        shell: str | None = None,
+        timeout: Duration | None = None,
+    ) -> Handle:
+        """Record a step that runs last, also after failure and cancel; newest first."""
+
+    def fail(self, reason: object = ...) -> NoReturn:
+        """End the function as a failure, once the steps above have run."""
+
+    def success(self, **outputs: Any) -> NoReturn:
+        """End the function as a success with these outputs of the run."""
+
+class Trigger:
+    """When a workflow runs by itself, or what a manual run may be given."""
+
+class Type:
+    """The type of an input or an output."""
+
+@overload
+def workflow(function: Callable[[Context], Any], /) -> Callable[[Context], Any]: ...
+@overload
+def workflow(
+    *,
+    triggers: Sequence[Trigger] = (),
+    pool: str = "default",
+    timeout: Duration | None = None,
+    queue_timeout: Duration | None = None,
+    idle_timeout: Duration | None = None,
+    cleanup_timeout: Duration | None = None,
+    attempts: int = 1,
+    env: Mapping[str, Any] | None = None,
+) -> Callable[[Callable[[Context], Any]], Callable[[Context], Any]]:
+    """Declare a workflow: its name is the function's, its description the docstring.
+
+    *attempts* is how often a run may be tried when its runner is lost. *idle_timeout* is the
+    default of every step.
+    """
+
+def push(
+    *,
+    branches: Sequence[str] | str = ...,
+    tags: Sequence[str] | str = ...,
+    paths: Sequence[str] | str = ...,
+) -> Trigger:
+    """Run on pushes."""
+
+def pull_request(
+    *,
+    branches: Sequence[str] | str = ...,
+    paths: Sequence[str] | str = ...,
+    types: Sequence[str] | str = ...,
+) -> Trigger:
+    """Run on pull requests."""
+
+def schedule(cron: str) -> Trigger:
+    """Run by the clock, in UTC: ``schedule("30 4 * * 1-5")``."""
+
+def manual(*, inputs: Mapping[str, Any] | None = None) -> Trigger:
+    """Run by hand, with typed inputs: ``manual(inputs={"env": enum("staging", "production")})``.
+
+    A type is str, int, float, bool, ``list[T]``, ``enum(...)``, ``optional(T)``, ``schema(...)``,
+    or a default value.
+    """
+
+def enum(*values: str | float, default: str | float = ...) -> Type:
+    """Declare one of these values."""
+
+def optional(of: Any, default: Any = None) -> Type:
+    """Declare a value of this type, or nothing; what is absent is *default*."""
+
+def schema(**fields: Any) -> Type:
+    """Declare a JSON object with these fields."""
