@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from uuid import uuid4
 
 from aiohttp import WSMsgType, web
 
@@ -119,6 +120,7 @@ class ScriptedGateway:
         self.changed = asyncio.Condition()
         self.socket: web.WebSocketResponse | None = None
         self._cut_socket: web.WebSocketResponse | None = None
+        self._told = 0
         self._port = 0
 
     @asynccontextmanager
@@ -208,6 +210,7 @@ class ScriptedGateway:
         open_now = self.assignment is not None and not self.ended
         holding = None
         if open_now and (self.accepted or hello.holding is not None):
+            self._told = self.stored
             holding = Holding(
                 run=self._run.run, attempt=1, acked=self.stored, started=self.accepted
             )
@@ -222,7 +225,9 @@ class ScriptedGateway:
 
     def _store(self, frame: Events) -> None:
         for event in frame.events:
-            if event.n > self.stored + 1:
+            if event.n <= self._told:
+                self.breaches.append(f"{event.n} came again, although it was said to be stored")
+            elif event.n > self.stored + 1:
                 self.breaches.append(f"{event.n} came after {self.stored}")
             elif event.n == self.stored + 1:
                 self.stored = event.n
@@ -326,7 +331,8 @@ class Process:
             "-m",
             "plue_runner",
             "--runner",
-            "default-abcdefghij",
+            # Two suites on one machine must not find each other's processes.
+            f"default-{uuid4().hex[:10]}",
             "--home",
             str(home),
             *arguments,

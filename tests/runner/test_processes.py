@@ -1,5 +1,7 @@
 """What steps start is ended with them: background children, daemons, the deaf and the hidden."""
 
+from uuid import uuid4
+
 import psutil
 from runner.conftest import Run, Start
 from runner.scripted import ScriptedGateway, an_assignment, sh
@@ -197,7 +199,9 @@ async def test_host_s_cookie_is_handed_down_to_steps(start: Start) -> None:
     """A runner inside another one's step keeps the outer cookie, so that both find its steps."""
     gateway = ScriptedGateway(an_assignment(sh("a", "echo $PLUE_RUNNER_ID")))
     async with gateway.serving():
-        cookie = "outer-0000000000:default-abcdefghij"
-        process = await start("--gateway", gateway.base, PLUE_RUNNER_ID=cookie)
+        runner = f"default-{uuid4().hex[:10]}"
+        cookie = f"outer-0000000000:{runner}"
+        arguments = ("--gateway", gateway.base, "--runner", runner)
+        process = await start(*arguments, PLUE_RUNNER_ID=cookie)
         assert await process.exit() == 0
     assert gateway.text("a") == f"{cookie}\n"

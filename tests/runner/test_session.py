@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from pathlib import Path
+from uuid import uuid4
 
 import psutil
 import pytest
@@ -301,8 +302,8 @@ async def test_two_runners_of_one_machine_do_not_touch_each_other(start: Start) 
     """The end of one runner ends none of another's processes."""
     mine, other = (ScriptedGateway(an_assignment(sh("a", SLEEPS))) for _ in range(2))
     async with mine.serving(), other.serving():
-        first = await start("--gateway", mine.base, "--runner", "default-aaaaaaaaaa")
-        second = await start("--gateway", other.base, "--runner", "default-bbbbbbbbbb")
+        first = await start("--gateway", mine.base, "--runner", f"default-{uuid4().hex[:10]}")
+        second = await start("--gateway", other.base, "--runner", f"default-{uuid4().hex[:10]}")
         pids = await _sleeping(other)
         await _sleeping(mine)
         await mine.say(mine.cancel_frame(now=True))

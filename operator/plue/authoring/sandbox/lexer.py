@@ -196,8 +196,9 @@ class _Lexer:
     def commands(self, frame: _Frame, end: str | None) -> None:
         """Read commands until *end*, which is consumed, or to the end of the script."""
         while (unit := self.peek()) is not None:
+            if unit == end:
+                self.finish_word(frame)  # an `esac` ends a pattern's place
             if unit == end and (not frame.cases or frame.cases[-1] != "pattern"):
-                self.finish_word(frame)
                 self.take()
                 if frame.heredocs:
                     self.lost = "a heredoc begins in a substitution that ends on the same line"
@@ -230,8 +231,6 @@ class _Lexer:
             self.word_unit(frame.word, unit)
 
     def bare_hole(self, frame: _Frame, hole: Hole) -> None:
-        if frame.expect == "fd":
-            self.refuse(hole, "a value cannot be a file descriptor")
         if frame.expect in ("heredoc", "heredoc-"):
             self.refuse(hole, "a value cannot end a heredoc")
         self.hole(frame.word, '"${{{}}}"', hole)
@@ -398,6 +397,10 @@ class _Lexer:
                 self.refuse(hole, "a value cannot be a name in the script")
             frame.in_command = expected == "name"
             frame.words = [_Word("for", begun=True)] if expected == "name" else []
+        elif expected == "fd":
+            # bash expands the word of `>&` a second time when it is no number.
+            for hole in word.holes:
+                self.refuse(hole, "a value cannot be a file descriptor", "write > or &> instead")
         elif expected:
             return
         elif frame.cases and frame.cases[-1] != "body":
@@ -459,9 +462,13 @@ class _Lexer:
         return True
 
     def argument(self, frame: _Frame, word: _Word) -> None:
-        frame.words.append(word)
-        if not frame.words[0].begun:
+        if not frame.words:
+            # No shell takes a word here, so what follows is not what it seems.
+            self.lost = "a word follows the end of a compound command"
+            for hole in word.holes:
+                self.refuse(hole, "a value cannot follow the end of a compound command")
             return
+        frame.words.append(word)
         name = frame.words[0].text
         if name == "for" and word.is_plain and word.text == "do":
             self.end_command(frame)

@@ -251,7 +251,7 @@ def _words(
             remedy="remove shell=, or write the command as text",
         )
     words = [text_of(word) for word in cmd]
-    if not words or words[0] == "":
+    if not words or (isinstance(words[0], str) and not words[0]):
         raise Problem(Code.CMD_FORM, "the list has no command", remedy='write ["make", "test"]')
     if not any(isinstance(part, str) for part in parts_of(words[0])):
         raise _is_data()

@@ -342,7 +342,7 @@ def format_percent(template: object, args: object) -> object:
     built.append(remark(source[last:], marked))
     if not isinstance(args, (dict, Record)) and next(values, None) is not None:
         raise TypeError("not all arguments were used by the text before %")
-    return concat([piece for piece in built if piece != ""])
+    return concat(built)
 
 
 def _percent_field(found: re.Match[str], args: object, values: object) -> str | Text:
