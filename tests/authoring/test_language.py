@@ -270,9 +270,10 @@ def test_values_become_variables(sandbox: Sandbox) -> None:
     """A value in a command is a variable in the script; the same value is one variable (21, 22)."""
     step = sandbox.steps(BUILD + 'ctx.run("c", f"echo {b.stdout} \'{b.stderr}\' {b.stdout}")')["c"]
     assert step.action.script == 'echo "${PLUE_V1}" \'\'"${PLUE_V2}"\'\' "${PLUE_V1}"'
-    assert {
-        name: words_of(text) for name, text in step.action.holes.items()
-    } == {"PLUE_V1": "<b.stdout>", "PLUE_V2": "<b.stderr>"}
+    assert {name: words_of(text) for name, text in step.action.holes.items()} == {
+        "PLUE_V1": "<b.stdout>",
+        "PLUE_V2": "<b.stderr>",
+    }
     assert step.action.shown == "echo <b.stdout> '<b.stderr>' <b.stdout>"
 
 
