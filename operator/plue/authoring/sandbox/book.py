@@ -4,7 +4,8 @@ It owns names, order, branches and the end of a stage; what a step *is* comes re
 ``steps``. Author code never holds the book itself.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -83,9 +84,26 @@ class Book:
         if len(self.problems) >= MAX_PROBLEMS:
             raise problem
 
-    def open_step(self, name: str) -> Recorded:
-        """Give a step its final name and its place; it counts once ``close_step`` is called."""
+    @contextmanager
+    def recording(self, name: str) -> Iterator[Recorded]:
+        """Give a step its final name and its place; the caller ends with ``close_step``.
+
+        When something ends the evaluation in between, such as an option whose value is not known
+        yet, the step was never there.
+        """
         self.check_open()
+        branch = self.branch
+        frontier, repeats, forward = list(branch.frontier), dict(branch.repeats), len(self.forward)
+        step = self._open_step(name)
+        try:
+            yield step
+        except BaseException:
+            del self.steps[step.name], self.forward[forward:]
+            branch.made.remove(step)
+            branch.frontier, branch.repeats = frontier, repeats
+            raise
+
+    def _open_step(self, name: str) -> Recorded:
         place = author_place() or Place("", 1)
         if len(self.steps) >= MAX_STEPS:
             raise Problem(

@@ -123,10 +123,13 @@ class Context(Guarded):
     def run(self, *args: object, **given: object) -> Handle:
         """Record a step that runs a command."""
         options = self._arguments("ctx.run", args, given, _RUN)
-        step, action = self._begin(options)
+        with self._book.recording(self._name(options)) as step:
+            return self._record_run(step, options)
+
+    def _record_run(self, step: Recorded, options: dict[str, object]) -> Handle:
         book = self._book
-        schema = options.get("output")
-        shape = attempt(book, lambda: _output_schema(schema), None)
+        action = self._action(options)
+        shape = attempt(book, lambda: _output_schema(options.get("output")), None)
         when = attempt(book, lambda: _when(options.get("when", "success")), "success")
         step.handled = _flag(book, options, "continue_on_error")
         step.never = when == "never"
@@ -149,26 +152,26 @@ class Context(Guarded):
         options = self._arguments("ctx.cleanup", args, given, _CLEANUP)
         branch = self._book.branch
         before = list(branch.frontier)
-        step, action = self._begin(options)
-        definition = self._define(step, action, options, None)
-        branch.frontier = before  # nothing waits for a clean-up
-        definition |= {"cleanup": True, "when": "always"}
-        self._book.close_step(step, definition)
+        with self._book.recording(self._name(options)) as step:
+            definition = self._define(step, self._action(options), options, None)
+            branch.frontier = before  # nothing waits for a clean-up
+            definition |= {"cleanup": True, "when": "always"}
+            self._book.close_step(step, definition)
         return Handle(step)
 
-    def _begin(self, options: dict[str, object]) -> tuple[Recorded, Action]:
-        book = self._book
-        book.check_open()
+    def _name(self, options: dict[str, object]) -> str:
+        self._book.check_open()
         _refuse_generator()
-        name = attempt(book, lambda: step_name_of(options.get("name")), "step")
-        step = book.open_step(name)
+        return attempt(self._book, lambda: step_name_of(options.get("name")), "step")
+
+    def _action(self, options: dict[str, object]) -> Action:
         action = attempt(
-            book,
+            self._book,
             lambda: command_of(options.get("cmd"), options.get("shell"), options.get("stdin")),
             _NOTHING,
         )
         self.warnings += action.warnings
-        return step, action
+        return action
 
     def _define(
         self,
