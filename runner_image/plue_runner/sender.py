@@ -6,12 +6,13 @@ steadily costs at most about a hundred frames a second.
 
 import asyncio
 from collections.abc import Callable
-from contextlib import suppress
+from typing import NoReturn
 
 from aiohttp import ClientWebSocketResponse, WSMsgType
 from pydantic import BaseModel
 from pydantic_core import to_json
 
+from plue.wire.frames import Finished
 from plue_runner.attempt import Attempt
 
 __all__ = ["Sender"]
@@ -50,17 +51,15 @@ class Sender:
             if attempt is not None:
                 await self._send_events(attempt)
                 if attempt.finished is not None and not attempt.spool.unsent:
-                    await self.send(attempt.finished)
-                    # It is answered with `done`, always; if not, it is harmless to say it again.
-                    await self._wait(_FINISHED_AGAIN_SECONDS)
-                    continue
-            await self._wait(None)
+                    await self._finish(attempt.finished)
+            await self._wake.wait()
+            self._wake.clear()
 
-    async def _wait(self, seconds: float | None) -> None:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._wake.wait()
-        self._wake.clear()
+    async def _finish(self, finished: Finished) -> NoReturn:
+        while True:
+            await self.send(finished)
+            # It is answered with `done`, always; if not, it is harmless to say it again.
+            await asyncio.sleep(_FINISHED_AGAIN_SECONDS)
 
     async def _send_events(self, attempt: Attempt) -> None:
         spool = attempt.spool

@@ -37,6 +37,7 @@ async def test_run_executes_steps_in_order_and_finishes(run: Run) -> None:
         (EventType.STEP_COMPLETED, "two"),
     ]
     assert gateway.text("one", "stdout") == "hello\n"
+    assert [type(frame).__name__ for frame in gateway.frames] == ["Hello", "Accepted", "Finished"]
     assert gateway.text("two", "stderr") == "there\n"
     completed = gateway.completed("one")
     assert completed.pop("duration_ms") in range(10_000)
