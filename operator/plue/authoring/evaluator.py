@@ -363,8 +363,9 @@ def _parsed(body: bytes) -> dict[str, Any]:
         found = json.loads(body)
     except (ValueError, RecursionError) as error:
         raise InternalError("the evaluator gave an answer that is not JSON") from error
-    if not isinstance(found, dict):
-        raise InternalError("the evaluator gave an answer that is not an object")
+    if not isinstance(found, dict) or "diagnostics" not in found:
+        said = found.get("crash") if isinstance(found, dict) else None
+        raise InternalError(f"the evaluator failed: {said or 'its answer is not an object'}")
     return found
 
 

@@ -102,6 +102,9 @@ class Job:
         """Whether an error was reported."""
         return any(found["severity"] == "error" for found in self.diagnostics)
 
+    def _has_errors(self, file: str) -> bool:
+        return any(d["file"] == file and d["severity"] == "error" for d in self.diagnostics)
+
     # ── files ────────────────────────────────────────────────────────────────────────────────────
 
     def _execute(self, file: str, code: CodeType) -> list[Declared]:
@@ -161,7 +164,7 @@ class Job:
         kept = self._unique(declared)
         for workflow in kept:
             self.add(_lint_inputs(workflow), "warning")
-            if self.request.get("dry", True):
+            if self.request.get("dry", True) and not self._has_errors(workflow.place.file):
                 self._try(workflow)
         return {
             "workflows": [self._info(workflow) for workflow in kept],

@@ -546,7 +546,9 @@ def author_builtins(print_: Printer, import_: Callable[..., object]) -> dict[str
     return names
 
 
-BUILTIN_NAMES: Final = frozenset(author_builtins(Printer(), _refused_import))
+BUILTIN_NAMES: Final = frozenset(
+    name for name in author_builtins(Printer(), _refused_import) if not name.startswith("_")
+)
 
 
 def author_globals(print_: Printer, import_: Callable[..., object]) -> dict[str, object]:

@@ -10,6 +10,9 @@ it executes anything of the author's, so what an author's code writes later is n
 
 import base64
 import contextlib
+import encodings.ascii
+import encodings.latin_1
+import encodings.utf_16
 import gc
 import json
 import os
@@ -19,6 +22,7 @@ import socket
 import struct
 import sys
 import time
+import unicodedata
 import warnings
 from collections import OrderedDict, deque
 from dataclasses import dataclass, field
@@ -37,6 +41,9 @@ MAX_REQUEST: Final = 256 * 1024 * 1024
 CACHE_BYTES: Final = 64 * 1024 * 1024
 _NO_MEMORY: Final = 70
 _CHUNK: Final = 1 << 18
+# Python loads these only when a file has `é` in a name or an author encodes text; a child, which
+# can open no file, finds them loaded.
+_PRELOADED: Final = (encodings.ascii, encodings.latin_1, encodings.utf_16, unicodedata)
 
 
 @dataclass
@@ -260,11 +267,21 @@ def _write(pipe: int, payload: bytes) -> None:
 
 
 def _answer(body: bytes, cache: OrderedDict[str, bytes], pipe: int) -> None:
-    job = Job(json.loads(body), cache)
-    used, fresh = job.prepare()
+    used: list[str] = []
+    fresh: dict[str, bytes] = {}
+    crash = ""
+    try:
+        job = Job(json.loads(body), cache)
+        used, fresh = job.prepare()
+    except Exception as error:  # noqa: BLE001 - a fault of ours, to be told and not to be lost
+        crash = f"{type(error).__name__}: {error}"
     learned = {"used": used, "fresh": {k: base64.b64encode(v).decode() for k, v in fresh.items()}}
     _write(pipe, json.dumps(learned).encode())
-    _write(pipe, as_json(job.run()))
+    try:
+        answer = {"crash": crash} if crash else job.run()
+    except Exception as error:  # noqa: BLE001 - as above
+        answer = {"crash": f"{type(error).__name__}: {error}"}
+    _write(pipe, as_json(answer))
 
 
 def _limit_time(wall: float) -> None:

@@ -48,7 +48,11 @@ class Kind(Guarded):
         value = unmark(default)
         errors = check_value(self.schema, value, "default")
         if errors:
-            raise Problem(Code.TYPE, f"the default does not fit its type: {errors[0]}")
+            raise Problem(
+                Code.TYPE,
+                f"the default does not fit its type: {errors[0]}",
+                remedy="write a default of that type",
+            )
         return Kind({**self.schema, "default": value}, required=False, default=value)
 
 

@@ -596,8 +596,12 @@ class Policy(RestrictingNodeTransformer):  # type: ignore[misc] # the package ha
 
     def visit_TryStar(self, node: ast.AST) -> Any:
         """Refuse exception groups."""
+        handlers = getattr(node, "handlers", None)
         self.problem(
-            node, Code.FORBIDDEN_SYNTAX, "`except*` is not supported", "write `except Exception:`"
+            handlers[0] if handlers else node,
+            Code.FORBIDDEN_SYNTAX,
+            "`except*` is not supported",
+            "write `except Exception:`",
         )
         return self.node_contents_visit(node)
 
