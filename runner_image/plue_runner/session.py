@@ -23,6 +23,7 @@ from aiohttp import (
     ClientTimeout,
     ClientWebSocketResponse,
     ClientWSTimeout,
+    WSCloseCode,
     WSMsgType,
     WSServerHandshakeError,
 )
@@ -186,6 +187,8 @@ class Session:
             if incoming is None:
                 if socket.close_code == _NOT_OURS:
                     self._turned_away()
+                elif socket.close_code == WSCloseCode.TRY_AGAIN_LATER:
+                    self._patience.stop()  # there is a gateway; what it needs is away
             elif isinstance(incoming.frame, Welcome):
                 await self._serve(socket, sender, incoming)
             else:

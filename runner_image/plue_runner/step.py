@@ -112,7 +112,7 @@ class StepRun:
             "tries": tries,
             "duration_ms": duration,
             "outputs": outputs or None,
-            "tail": last.end if last.state is StepState.FAILED else None,
+            "tail": (last.end or None) if last.state is StepState.FAILED else None,
         }
         setting.journal.write(EventType.STEP_COMPLETED, self._step.name, body)
         return Ended(self._step, last.state, last.reason, tries, last.message)

@@ -1,5 +1,6 @@
 """What steps leave for others: ``$PLUE_OUTPUT``, typed JSON, captured streams, references."""
 
+import errno
 import os
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from plue.wire.events import Reason, StepState
 from plue.wire.frames import Limits
 from plue.wire.plan import Data, Lit, Ref, RefField
 from plue_runner.capture import Capture, Tail
+from plue_runner.explain import disk_fault
 from plue_runner.faults import Fault
 from plue_runner.outputs import parse, read
 from plue_runner.typed import parsed, unknown_keyword
@@ -212,3 +214,16 @@ def test_tail_keeps_the_end_of_any_amount() -> None:
     assert tail.lines(2) == "line 99998\nline 99999"
     assert len(tail.text) == 1000
     assert sum(map(len, tail._parts)) <= 1100
+
+
+@pytest.mark.parametrize(
+    ("number", "reason"),
+    [
+        pytest.param(errno.ENOSPC, Reason.DISK_FULL, id="no-space"),
+        pytest.param(errno.EDQUOT, Reason.DISK_FULL, id="quota"),
+        pytest.param(errno.EROFS, Reason.CANNOT_START, id="read-only"),
+    ],
+)
+def test_disk_fault_tells_a_full_disk_from_other_trouble(number: int, reason: Reason) -> None:
+    """A step whose files do not fit on the disk ends the run as DiskFull."""
+    assert disk_fault(OSError(number, os.strerror(number))).reason == reason

@@ -3,7 +3,9 @@
 import hashlib
 import io
 import tarfile
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 from runner.conftest import Run
@@ -11,6 +13,8 @@ from runner.scripted import ScriptedGateway, an_assignment, sh
 
 from plue.wire.events import Reason, RunState
 from plue.wire.frames import Workspace
+from plue_runner.faults import Fault
+from plue_runner.workspace import make_workspace
 
 
 def _archive(*members: tarfile.TarInfo, mode: str = "w:gz") -> bytes:
@@ -58,16 +62,31 @@ ESCAPES: list[Callable[[], tarfile.TarInfo]] = [
 @pytest.mark.parametrize(
     "member", [pytest.param(make(), id=f"{n}-{make().name}") for n, make in enumerate(ESCAPES)]
 )
-async def test_archive_that_reaches_out_is_refused(run: Run, member: tarfile.TarInfo) -> None:
+async def test_archive_that_reaches_out_is_refused(tmp_path: Path, member: tarfile.TarInfo) -> None:
     """What would be outside the workspace fails the run and is named."""
-    gateway = await run(_gateway(_archive(member), "echo no"))
-    assert gateway.finished is not None
-    assert (
-        gateway.finished.state,
-        gateway.finished.reason,
-    ) == (RunState.FAILED, Reason.WORKSPACE_FAILED)
-    assert repr(member.name) in str(gateway.finished.message)
-    assert gateway.events == []
+    archive = _archive(member)
+
+    @asynccontextmanager
+    async def download(_blob: str) -> AsyncIterator[AsyncIterator[bytes]]:
+        yield _chunks(archive)
+
+    folder = tmp_path / "workspace"
+    folder.mkdir()
+    blob = hashlib.sha256(archive).hexdigest()
+    with pytest.raises(Fault, match=repr(member.name)) as caught:
+        await make_workspace(
+            Workspace(kind="blob", blob=blob),
+            folder=folder,
+            archive=tmp_path / "archive",
+            download=download,
+        )
+    assert caught.value.reason == Reason.WORKSPACE_FAILED
+    assert [*folder.iterdir()] == []
+
+
+async def _chunks(content: bytes) -> AsyncIterator[bytes]:
+    for start in range(0, len(content), 1000):
+        yield content[start : start + 1000]
 
 
 async def test_archive_that_is_gone_or_no_archive_fails_the_run(run: Run) -> None:
@@ -75,6 +94,10 @@ async def test_archive_that_is_gone_or_no_archive_fails_the_run(run: Run) -> Non
     gateway = _gateway(b"no tar at all", "echo no")
     await run(gateway)
     assert gateway.finished is not None
+    assert (
+        gateway.finished.state,
+        gateway.finished.reason,
+    ) == (RunState.FAILED, Reason.WORKSPACE_FAILED)
     assert "cannot be read" in str(gateway.finished.message)
     gateway = _gateway(_archive(), "echo no")
     gateway.blobs.clear()
