@@ -431,12 +431,17 @@ class Printer:
     """``print``: into a buffer with an end."""
 
     LIMIT: Final = 64 * 1024
+    __name__ = "print"
 
     def __init__(self) -> None:
         self.text = ""
 
-    def __call__(self, *values: object, sep: object = " ", end: object = "\n") -> None:
+    def __call__(
+        self, *values: object, sep: object = " ", end: object = "\n", **unknown: object
+    ) -> None:
         """Append what is printed; references show their name."""
+        if unknown:
+            raise TypeError("print takes sep= and end= only")
         if len(self.text) < self.LIMIT:
             shown = [str(v) if isinstance(v, (Text, Ref)) else self._shown(v) for v in values]
             line = plain(text_of(" " if sep is None else sep)).join(shown)
