@@ -26,10 +26,13 @@ class Journal:
         self.masker = masker
         self._wake = wake
         self._closed = False
+        self._first_start = 0
         self._began = monotonic()
 
     def write(self, kind: EventType, step: str, body: dict[str, JsonValue]) -> None:
         """Record an event. Fields of *body* that are None are left out."""
+        if kind is EventType.STEP_STARTED and not self._first_start:
+            self._first_start = self.spool.last + 1
         present: dict[str, JsonValue] = {
             key: self.masker.json(value) if key in _FREE_TEXT else value
             for key, value in body.items()
@@ -53,6 +56,11 @@ class Journal:
     def begin(self) -> None:
         """Count the time from now on."""
         self._began = monotonic()
+
+    @property
+    def start_is_known(self) -> bool:
+        """Whether the store knows that some step of the attempt has started."""
+        return 0 < self._first_start <= self.spool.acked
 
     def close(self) -> None:
         """Record nothing more."""

@@ -43,6 +43,8 @@ class Spool:
         """The number up to which everything is acknowledged."""
         self.last = 0
         """The number of the newest event."""
+        self.on_ack: list[Callable[[], None]] = []
+        """Called at every acknowledgement, until taken out."""
         self.on_room: list[Callable[[], None]] = []
         """Called, and forgotten, when the spool is not full any more."""
 
@@ -134,6 +136,8 @@ class Spool:
         self._tell_room()
 
     def _tell_room(self) -> None:
+        for callback in list(self.on_ack):
+            callback()
         if self._was_full and not self.full:
             callbacks, self.on_room = self.on_room, []
             for callback in callbacks:

@@ -126,17 +126,50 @@ class StepRun:
             return this
         try:
             command = self._prepare(number)
+            if self._must_be_known():
+                this.began = True
+                self._journal_start(number)
+                await self._known()
+                if self._stopped is not None:
+                    this.count_as(self._stopped)
+                    return this
             process, pipes = self._start(command, this)
         except Fault as fault:
             this.fail(fault.reason, str(fault))
             return this
-        this.began = True
-        self._journal_start(number)
+        if not this.began:
+            this.began = True
+            self._journal_start(number)
         stop = await self._watch(process, pipes)
         await self._settle(process, pipes, stop)
         this.judge(process.exit.result() if process.ended else None, stop)
         self._collect(this, command.output)
         return this
+
+    def _must_be_known(self) -> bool:
+        """Whether this start must be stored before it happens.
+
+        When a runner is lost, the engine starts over only if no step had started, and it knows
+        only what is stored: so the attempt's first start waits for that, and every `once` step.
+        """
+        return self._step.once or not self._setting.journal.start_is_known
+
+    async def _known(self) -> None:
+        """Wait until what was journalled up to now is stored, or the step is to stop."""
+        spool = self._setting.journal.spool
+        number, self._verdict = spool.last, self._loop.create_future()
+
+        def look() -> None:
+            if spool.acked >= number:
+                self._decide(None)
+
+        spool.on_ack.append(look)
+        try:
+            look()
+            if self._stopped is None:
+                await self._verdict
+        finally:
+            spool.on_ack.remove(look)
 
     def _captures(self) -> dict[RefField, Capture]:
         limit = self._setting.assignment.limits.stdout_bytes

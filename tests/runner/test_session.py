@@ -266,6 +266,8 @@ async def test_full_spool_blocks_the_step_and_loses_nothing(start: Start) -> Non
     gateway = ScriptedGateway(an_assignment(sh("a", script), limits=limits), acks=False)
     async with gateway.serving():
         process = await start("--gateway", gateway.base)
+        await gateway.until(lambda: gateway.stored == 1)
+        await gateway.say(gateway._ack())  # the step may start; nothing after that is acknowledged
         await gateway.until(lambda: len(gateway.text("a")) > 1_500_000)
         # It goes on only when something is acknowledged: a second is ample for all of it.
         with pytest.raises(TimeoutError):
@@ -276,6 +278,27 @@ async def test_full_spool_blocks_the_step_and_loses_nothing(start: Start) -> Non
     assert "".join(f"{n}\n" for n in range(1, 2_000_001)) == gateway.text("a", "stdout")
     assert gateway.text("a", "stderr") == "end\n"
     assert gateway.breaches == []
+
+
+async def test_first_step_starts_only_after_its_start_is_stored(
+    start: Start, tmp_path: Path
+) -> None:
+    """What the engine cannot know of has not begun: a lost runner may then be replaced."""
+    where = Workspace(kind="in_place", path=str(tmp_path))
+    steps = (sh("a", "touch begun"), sh("b", "touch more", needs=("a",)))
+    gateway = ScriptedGateway(an_assignment(*steps, workspace=where), acks=False)
+    async with gateway.serving():
+        process = await start("--gateway", gateway.base)
+        await gateway.until(lambda: gateway.stored == 1)
+        with pytest.raises(TimeoutError):
+            await gateway.until(lambda: gateway.stored > 1, patience=0.5)
+        assert not (tmp_path / "begun").exists()
+        await gateway.say(gateway._ack())
+        # Only the first waits: the second starts although nothing more is acknowledged.
+        await gateway.until((tmp_path / "more").exists)
+        gateway.acks = True
+        gateway.cut()
+        assert await process.exit() == 0
 
 
 async def test_first_output_is_not_held_back(start: Start) -> None:

@@ -11,8 +11,8 @@ __all__ = ["EndRun", "LostRun", "NextAttempt", "SameAttempt", "Verdict", "verdic
 class LostRun:
     """What is known of a run whose runner surely executes nothing any more.
 
-    ``a_step_started`` is what the store knows: a start whose event was not stored before the
-    runner died is not in it.
+    ``a_step_started`` is exact: a runner starts an attempt's first step, and every step marked
+    ``once``, only after the event that says so was stored.
     """
 
     state: RunState
