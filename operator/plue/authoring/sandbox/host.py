@@ -269,7 +269,7 @@ def _write(pipe: int, payload: bytes) -> None:
 def _answer(body: bytes, cache: OrderedDict[str, bytes], pipe: int) -> None:
     used: list[str] = []
     fresh: dict[str, bytes] = {}
-    crash = ""
+    crash, job = "", None
     try:
         job = Job(json.loads(body), cache)
         used, fresh = job.prepare()
@@ -278,7 +278,7 @@ def _answer(body: bytes, cache: OrderedDict[str, bytes], pipe: int) -> None:
     learned = {"used": used, "fresh": {k: base64.b64encode(v).decode() for k, v in fresh.items()}}
     _write(pipe, json.dumps(learned).encode())
     try:
-        answer = {"crash": crash} if crash else job.run()
+        answer = {"crash": crash} if job is None or crash else job.run()
     except Exception as error:  # noqa: BLE001 - as above
         answer = {"crash": f"{type(error).__name__}: {error}"}
     _write(pipe, as_json(answer))

@@ -210,7 +210,7 @@ def _show_object(value: object, marked: list[bool], depth: int) -> str:
         shown = (f"{f}={_show(getattr(value, f, None), marked, depth + 1)}" for f in fields)
         return f"{name}({', '.join(shown)})"
     name = getattr(value, "__name__", type(value).__name__)
-    return f"<{name.strip('<>')}>"
+    return f"<{str(name).strip('<>')}>"
 
 
 # ── methods of strings ───────────────────────────────────────────────────────────────────────────
