@@ -8,7 +8,7 @@ STAMP := .venv/.synced
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test bench lint fmt clean
+.PHONY: help setup demo test bench lint fmt lock clean
 
 help:  ## Say what there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -52,6 +52,10 @@ fmt: setup  ## Format, and fix what can be fixed
 bench: setup  ## Measure against the goals of docs/architecture.md
 	@test -d tests/bench || { echo "error: there are no benchmarks yet"; exit 2; }
 	python -m pytest -q tests/bench
+
+lock: setup  ## Resolve the dependencies of pyproject.toml anew into requirements.lock
+	uv pip compile pyproject.toml --universal --extra local --group dev --generate-hashes \
+	  --no-header --no-annotate --no-emit-index-url --quiet -o requirements.lock
 
 clean:  ## Remove the environment and caches
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis
