@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from plue import __version__
-from plue.cli import doctor, runs, up, workflows
+from plue.cli import dev, doctor, runs, up, workflows
 from plue.errors import PlueError
 
 __all__ = ["app", "main"]
@@ -30,6 +30,7 @@ app.command("up")(up.up)
 app.add_typer(workflows.app, name="workflow")
 app.add_typer(runs.app, name="run")
 app.command("doctor")(doctor.doctor)
+app.add_typer(dev.app, name="dev")
 
 
 def _version(value: bool) -> None:

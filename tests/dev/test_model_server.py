@@ -1,0 +1,273 @@
+"""The model server, by the real client, and by requests that the API refuses."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
+
+import aiohttp
+import pytest
+from anthropic import APIError, APIStatusError, AsyncAnthropic, BadRequestError
+from httpx2 import TransportError
+
+from plue.dev.model_server import ModelServer
+from plue.dev.requests import signature_of
+from plue.dev.script import Script
+from plue.errors import RejectedError
+
+Serve = Callable[..., AbstractAsyncContextManager[tuple[ModelServer, AsyncAnthropic]]]
+PATIENCE = 5.0
+
+ASK: dict[str, Any] = {
+    "model": "claude-sonnet-5-5",
+    "max_tokens": 1000,
+    "messages": [{"role": "user", "content": "Review the change."}],
+}
+TOOL = {"name": "look", "input_schema": {"type": "object", "properties": {}}}
+
+
+@asynccontextmanager
+async def serving(
+    script: str, *, retries: int = 0, **options: Any
+) -> AsyncIterator[tuple[ModelServer, AsyncAnthropic]]:
+    """Serve *script*, and give a client of the real SDK."""
+    async with (
+        ModelServer(Script.parse(script), **options) as server,
+        AsyncAnthropic(api_key="key", base_url=server.url, max_retries=retries) as client,
+    ):
+        yield server, client
+
+
+TWO_TURNS = """
+conversations:
+  - match: Review
+    turns:
+      - thinking: It may be short.
+        text: I look at it.
+        tools: [{name: look, input: {path: app.py}}]
+        usage: {input: 1200, cache_read: 1000, cache_write: 50, output: 30}
+      - json: {approved: true}
+"""
+
+
+async def test_a_turn_streams_thinking_text_and_tool_use_with_usage() -> None:
+    """The real client assembles the whole turn from the stream, usage and stop reason included."""
+    async with (
+        serving(TWO_TURNS) as (_, client),
+        client.messages.stream(**ASK, tools=[TOOL]) as stream,
+    ):
+        kinds = {event.type async for event in stream}
+        message = await stream.get_final_message()
+    assert {"message_start", "thinking", "text", "input_json", "message_stop"} <= kinds
+    assert [block.type for block in message.content] == ["thinking", "text", "tool_use"]
+    assert message.stop_reason == "tool_use"
+    assert message.content[2].input == {"path": "app.py"}
+    usage = message.usage
+    assert (usage.input_tokens, usage.cache_read_input_tokens, usage.output_tokens) == (
+        1200,
+        1000,
+        30,
+    )
+
+
+async def test_the_next_turn_answers_a_longer_history() -> None:
+    """The number of assistant messages chooses the turn; what came back unchanged is accepted."""
+    async with serving(TWO_TURNS) as (_, client):
+        first = await client.messages.create(**ASK, tools=[TOOL])
+        again = await client.messages.create(**ASK, tools=[TOOL])
+        result = {"type": "tool_result", "tool_use_id": again.content[2].id, "content": "fine"}
+        second = await client.messages.create(
+            **{**ASK, "messages": [*ASK["messages"], again.to_param(), _user(result)]}, tools=[TOOL]
+        )
+    assert first.content[1].text == again.content[1].text
+    assert second.content[0].text == '{"approved": true}'
+    assert second.stop_reason == "end_turn"
+
+
+def _user(*blocks: dict[str, Any]) -> dict[str, Any]:
+    return {"role": "user", "content": list(blocks)}
+
+
+def _history(*messages: dict[str, Any]) -> dict[str, Any]:
+    return {**ASK, "messages": [*ASK["messages"], *messages]}
+
+
+_USE = {"type": "tool_use", "id": "toolu_1", "name": "look", "input": {}}
+_RESULT = {"type": "tool_result", "tool_use_id": "toolu_1", "content": "fine"}
+_SAID = {"role": "assistant", "content": "Yes."}
+_USED = {"role": "assistant", "content": [_USE]}
+_STRICT = {**TOOL, "strict": True}
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        pytest.param({**ASK, "temperature": 1}, "temperature: Extra inputs", id="temperature"),
+        pytest.param({**ASK, "top_p": 1}, "top_p: Extra inputs", id="top_p"),
+        pytest.param({**ASK, "budget": 1}, "budget: Extra inputs", id="unknown-field"),
+        pytest.param({"model": "m", "messages": []}, "max_tokens: Field required", id="no-limit"),
+        pytest.param({**ASK, "messages": []}, "messages: ", id="no-messages"),
+        pytest.param({**ASK, "messages": [_SAID]}, "first message must use", id="assistant-first"),
+        pytest.param(_history(_SAID), "does not support assistant message prefill", id="prefill"),
+        pytest.param(_history(ASK["messages"][0]), "must alternate", id="user-twice"),
+        pytest.param(_history(_USED, _user({"type": "text", "text": "?"})), "without", id="no-use"),
+        pytest.param(_history(_SAID, _user(_RESULT)), "unexpected `tool_use_id`", id="no-result"),
+        pytest.param(_history(_USED, _user(_RESULT, _RESULT)), "single result", id="two-results"),
+        pytest.param(
+            _history(_USED, _user({"type": "text", "text": "?"}, _RESULT)),
+            "must come first",
+            id="text-before-result",
+        ),
+        pytest.param(
+            _history(
+                {
+                    "role": "assistant",
+                    "content": [{"type": "thinking", "thinking": "x", "signature": "y"}],
+                },
+                _user({"type": "text", "text": "?"}),
+            ),
+            "Invalid `signature`",
+            id="thinking-changed",
+        ),
+        pytest.param({**ASK, "tools": [TOOL, TOOL]}, "must be unique", id="tool-twice"),
+        pytest.param(
+            {**ASK, "tools": [_STRICT]}, "'additionalProperties' must be", id="not-strict"
+        ),
+        pytest.param(
+            {**ASK, "thinking": {"type": "enabled", "budget_tokens": 2000}},
+            "thinking.type",
+            id="thinking-budget",
+        ),
+    ],
+)
+async def test_it_refuses_what_the_api_refuses(body: dict[str, Any], said: str) -> None:
+    """Each wrong request is answered with 400 and the API's own words."""
+    async with serving(TWO_TURNS) as (server, _), aiohttp.ClientSession() as http:
+        headers = {"x-api-key": "k", "anthropic-version": "2026-10-21"}
+        answer = await http.post(f"{server.url}/v1/messages", json=body, headers=headers)
+        error = (await answer.json())["error"]
+    assert (answer.status, error["type"]) == (400, "invalid_request_error")
+    assert said in error["message"]
+
+
+async def test_it_wants_a_key() -> None:
+    """A request without the key is answered with 401."""
+    async with serving(TWO_TURNS, key="other") as (_, client):
+        with pytest.raises(APIStatusError) as refused:
+            await client.messages.create(**ASK)
+    assert refused.value.status_code == 401
+
+
+async def test_a_fault_is_met_once_and_the_client_tries_again() -> None:
+    """After `before` faults, the same request gets its turn; the client waited and retried."""
+    script = """
+conversations:
+  - turns:
+      - text: done
+        before: [{status: 529, retry_after_ms: 1, times: 2}, {status: 429, retry_after_ms: 1}]
+"""
+    async with serving(script, retries=4) as (server, client):
+        message = await client.messages.create(**ASK)
+    assert message.content[0].text == "done"
+    assert [call.outcome for call in server.calls] == ["status 529"] * 2 + [
+        "status 429",
+        "answered",
+    ]
+
+
+@pytest.mark.parametrize("after", [0, 1, 3, 5, 7])
+@pytest.mark.parametrize("fault", ["cut", "error"])
+async def test_a_stream_breaks_where_the_script_says(fault: str, after: int) -> None:
+    """A cut or an error event comes after exactly so many events, and only once."""
+    script = (
+        f"conversations: [{{turns: [{{text: a long answer, before: [{{{fault}: {after}}}]}}]}}]"
+    )
+    async with serving(script) as (server, client):
+        with pytest.raises((APIError, TransportError)):
+            async with client.messages.stream(**ASK) as stream:
+                await stream.until_done()
+        assert (server.calls[0].outcome, server.calls[0].events) == (fault, after)
+        async with client.messages.stream(**ASK) as stream:
+            assert await stream.get_final_text() == "a long answer"
+
+
+async def test_a_client_that_leaves_is_noticed() -> None:
+    """A call whose client leaves in the middle ends as abandoned."""
+    script = "conversations: [{turns: [{text: a very long answer, chunk: 1, delay: 0.05}]}]"
+    async with serving(script) as (server, client):
+        async with client.messages.stream(**ASK) as stream:
+            async for event in stream:
+                if event.type == "text":
+                    break
+        await asyncio.wait_for(server.calls[0].ended.wait(), PATIENCE)
+    assert server.calls[0].outcome == "abandoned"
+
+
+async def test_a_hanging_stream_sends_nothing_more() -> None:
+    """After `hang`, the client gets no event until it gives up."""
+    script = "conversations: [{turns: [{text: hello, before: [{hang: 3}]}]}]"
+    async with serving(script) as (server, client):
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.3), client.messages.stream(**ASK) as stream:
+                await stream.until_done()
+    assert (server.calls[0].outcome, server.calls[0].events) == ("hung", 3)
+
+
+async def test_refusal_pause_and_limit_have_their_stop_reasons() -> None:
+    """Stop reasons are the API's own: refusal with a category, pause_turn, max_tokens."""
+    script = """
+conversations:
+  - {match: one, turns: [{text: sorry, refusal: cyber}]}
+  - match: two
+    turns:
+      - {tools: [{name: web_search, server: true, input: {query: x}}], stop: pause_turn}
+      - {text: found}
+  - {match: three, turns: [{text: "123456789"}]}
+"""
+    async with serving(script) as (_, client):
+        one = await client.messages.create(**{**ASK, "messages": [_said("one")]})
+        two = await client.messages.create(**{**ASK, "messages": [_said("two")]})
+        found = await client.messages.create(**{**ASK, "messages": [_said("two"), two.to_param()]})
+        three = await client.messages.create(
+            **{**ASK, "messages": [_said("three")], "max_tokens": 2}
+        )
+    assert (one.stop_reason, one.stop_details and one.stop_details.category) == ("refusal", "cyber")
+    assert two.stop_reason == "pause_turn"
+    assert found.content[0].text == "found"
+    assert (three.stop_reason, three.content[0].text) == ("max_tokens", "12345678")
+
+
+def _said(text: str) -> dict[str, Any]:
+    return {"role": "user", "content": text}
+
+
+async def test_a_conversation_that_the_script_lacks_is_an_error() -> None:
+    """What no conversation fits, and a turn too many, are 400: nobody retries them."""
+    async with serving(TWO_TURNS) as (_, client):
+        with pytest.raises(BadRequestError, match="no conversation"):
+            await client.messages.create(**{**ASK, "messages": [_said("Something else")]})
+        with pytest.raises(BadRequestError, match="no turn 3"):
+            await client.messages.create(
+                **_history(_SAID, _said("Go on."), _SAID, _said("Go on.")),
+            )
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        pytest.param("conversations: []", "conversations", id="empty"),
+        pytest.param("conversations: [{turns: [{txt: a}]}]", "turns.0.txt", id="unknown-key"),
+        pytest.param("conversations: [{match: '(', turns: [{text: a}]}]", "regular", id="regex"),
+        pytest.param("a: [", "script:1", id="yaml"),
+        pytest.param("conversations: [{turns: [{before: [{}]}]}]", "exactly one", id="no-fault"),
+    ],
+)
+def test_a_wrong_script_says_where(text: str, said: str) -> None:
+    """A script that is wrong is refused with its place."""
+    with pytest.raises(RejectedError, match=said):
+        Script.parse(text)
+
+
+def test_a_signature_belongs_to_its_text() -> None:
+    """Two thoughts have two signatures."""
+    assert signature_of("a") != signature_of("b")
