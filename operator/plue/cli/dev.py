@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from plue.cli.words import Words
 from plue.errors import UsageError
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["app"]
 
-app = typer.Typer(help="Try workflows without what they cost.", no_args_is_help=True)
+app = Words(help="Try workflows without what they cost.", no_args_is_help=True)
 
 
 @app.callback()

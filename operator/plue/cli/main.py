@@ -12,11 +12,12 @@ import typer
 
 from plue import __version__
 from plue.cli import dev, doctor, runs, up, workflows
+from plue.cli.words import Words
 from plue.errors import PlueError
 
 __all__ = ["app", "main"]
 
-app = typer.Typer(
+app = Words(
     name="plue",
     help="Run workflows that live beside your code.",
     epilog="Begin with `plue workflow list`, then `plue workflow run NAME`.",

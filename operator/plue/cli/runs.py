@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from plue.cli.context import here, refuse_to_leave_private, server
+from plue.cli.words import Words
 
 if TYPE_CHECKING:
     from plue.cli.client import Api
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["app", "list_lines"]
 
-app = typer.Typer(
+app = Words(
     help="Look at runs, end them, do them again.", no_args_is_help=True, rich_markup_mode=None
 )
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from plue.cli.context import here, refuse_to_leave_private, server
+from plue.cli.words import Words
 from plue.errors import NotFoundError, RejectedError, UsageError
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ __all__ = ["app", "parse_duration", "parse_event", "parse_inputs"]
 
 T = TypeVar("T")
 
-app = typer.Typer(
+app = Words(
     help="List, check and run the workflows in .plue/workflows/.",
     no_args_is_help=True,
     rich_markup_mode=None,
