@@ -7,22 +7,10 @@ import time
 from pathlib import Path
 
 import pytest
+from cli.process import plue
 
 from plue.cli.workflows import parse_duration, parse_event, parse_inputs
 from plue.errors import UsageError
-
-
-def _plue(*words: str, cwd: Path, **variables: str) -> "subprocess.CompletedProcess[str]":
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("PLUE_")}
-    return subprocess.run(
-        [sys.executable, "-m", "plue.cli.main", *words],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=cwd,
-        timeout=60,
-        env={**environment, "PYTHONPATH": os.pathsep.join(sys.path), **variables},
-    )
 
 
 @pytest.mark.parametrize(
@@ -38,7 +26,7 @@ def _plue(*words: str, cwd: Path, **variables: str) -> "subprocess.CompletedProc
 )
 def test_help_has_an_example(tmp_path: Path, words: list[str]) -> None:
     """Every help text shows how the command is used."""
-    done = _plue(*words, "--help", cwd=tmp_path)
+    done = plue(*words, "--help", cwd=tmp_path)
     assert done.returncode == 0
     assert "xample" in done.stdout
     assert "plue " + " ".join(words) in done.stdout
@@ -62,13 +50,13 @@ def test_help_is_there_at_once(tmp_path: Path) -> None:
 
 def _seconds_of_help(folder: Path) -> float:
     before = time.monotonic()
-    assert _plue("--help", cwd=folder).returncode == 0
+    assert plue("--help", cwd=folder).returncode == 0
     return time.monotonic() - before
 
 
 def test_the_version_is_printed(tmp_path: Path) -> None:
     """`plue --version` says which."""
-    assert _plue("--version", cwd=tmp_path).stdout == "plue 0.1.0\n"
+    assert plue("--version", cwd=tmp_path).stdout == "plue 0.1.0\n"
 
 
 @pytest.mark.parametrize(
@@ -87,7 +75,7 @@ def test_wrong_usage_is_exit_code_2_with_a_message(
     tmp_path: Path, words: list[str], expected: str
 ) -> None:
     """The message names what is wrong; a traceback is never shown."""
-    done = _plue(*words, cwd=tmp_path)
+    done = plue(*words, cwd=tmp_path)
     assert done.returncode == 2
     assert expected in done.stderr
     assert "Traceback" not in done.stderr
@@ -95,13 +83,13 @@ def test_wrong_usage_is_exit_code_2_with_a_message(
 
 def test_the_traceback_is_there_for_who_asks(tmp_path: Path) -> None:
     """PLUE_DEBUG=1 shows where an error came from."""
-    assert "Traceback" in _plue("workflow", "list", cwd=tmp_path, PLUE_DEBUG="1").stderr
+    assert "Traceback" in plue("workflow", "list", cwd=tmp_path, PLUE_DEBUG="1").stderr
 
 
 def test_leaving_a_run_needs_a_server_that_stays(tmp_path: Path) -> None:
     """A private server would end with the command, and the run with it."""
     (tmp_path / ".plue").mkdir()
-    done = _plue("workflow", "run", "x", "--detach", cwd=tmp_path, PLUE_DATA=str(tmp_path / "d"))
+    done = plue("workflow", "run", "x", "--detach", cwd=tmp_path, PLUE_DATA=str(tmp_path / "d"))
     assert done.returncode == 2
     assert "plue up" in done.stderr
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from plue.cli.context import here, refuse_to_leave_private, server
+from plue.cli.lint import lint
 from plue.cli.words import Words
 from plue.errors import NotFoundError, RejectedError, UsageError
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from plue.authoring.results import Description, Diagnostic, WorkflowInfo
     from plue.wire.plan import Plan
 
-__all__ = ["app", "parse_duration", "parse_event", "parse_inputs"]
+__all__ = ["app", "describe_here", "parse_duration", "parse_event", "parse_inputs", "similar"]
 
 T = TypeVar("T")
 
@@ -33,6 +34,7 @@ app = Words(
     no_args_is_help=True,
     rich_markup_mode=None,
 )
+app.command("lint")(lint)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 Inputs = Annotated[
@@ -58,7 +60,7 @@ def list_workflows(*, as_json: AsJson = False) -> None:
     """
     from plue.cli.text import table
 
-    description = _describe()
+    description = describe_here()
     if as_json:
         print(json.dumps([_workflow_json(info) for info in description.workflows], indent=2))
     elif description.workflows:
@@ -79,7 +81,7 @@ def show(name: str, *, as_json: AsJson = False) -> None:
 
     Example: plue workflow show checks
     """
-    info = _named(_describe(), name)
+    info = _named(describe_here(), name)
     if as_json:
         print(json.dumps(_workflow_json(info), indent=2))
         return
@@ -94,26 +96,6 @@ def show(name: str, *, as_json: AsJson = False) -> None:
     required = info.inputs_schema.get("required", ())
     for field, schema in properties.items():
         print(f"  -i {field}={_type_of(schema)}{'' if field in required else '  (optional)'}")
-
-
-@app.command()
-def lint(*, as_json: AsJson = False) -> None:
-    """Check all workflow files and say what is wrong, with places and remedies.
-
-    Exit code 1 when there is an error. Example: plue workflow lint
-    """
-    from dataclasses import asdict
-
-    description = _describe()
-    if as_json:
-        print(json.dumps([asdict(one) for one in description.diagnostics], indent=2))
-        wrong = any(one.severity == "error" for one in description.diagnostics)
-    else:
-        wrong = _print_diagnostics(description.diagnostics, only_errors=False)
-        if not wrong:
-            print(f"{len(description.workflows)} workflows, no errors")
-    if wrong:
-        raise typer.Exit(1)
 
 
 @app.command()
@@ -294,7 +276,8 @@ def _evaluate(ask: "Callable[[Evaluator], Awaitable[T]]") -> T:
     return asyncio.run(with_evaluator())
 
 
-def _describe() -> "Description":
+def describe_here() -> "Description":
+    """Return what the files of the project around us declare."""
     from plue.local.tree import source_files
 
     files = source_files(here().root)

@@ -1,0 +1,91 @@
+"""What `plue explain` shows is true: wrong examples give their code and right ones nothing."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pytest
+from authoring.sandboxed import Sandbox
+
+from plue.authoring.code_examples import Half, examples
+from plue.authoring.codes import EXPLANATIONS, Code
+from plue.authoring.results import Diagnostic
+
+# What no page can show, written out.
+LONG = {
+    "<600 KiB of text>": "x" * (600 * 1024),
+    "<NUL>": "\0",
+    "<4,000 minus signs>": "-" * 4000,
+}
+
+# Faults that need more than files: each has a test of its own in test_evaluator or test_stages.
+NO_FILE_SHOWS = {
+    Code.CRASHED: "the evaluator's process has to die",
+    Code.FORBIDDEN_CALL: "the sandbox has to have a hole first",
+    Code.REPLAY: "it takes a stage that an older file recorded",
+}
+
+SLOW = {Code.TIMEOUT, Code.MEMORY}
+
+
+def test_every_code_has_an_example_or_a_reason() -> None:
+    """A code without an example says why no file can show it."""
+    assert set(examples()) == set(Code) - set(NO_FILE_SHOWS)
+    assert set(EXPLANATIONS) == set(Code)
+
+
+def inputs_of(command: Sequence[str]) -> dict[str, Any]:
+    """Return the inputs of an example's command."""
+    pairs = [command[i + 1] for i, word in enumerate(command) if word == "-i"]
+    return dict(pair.split("=", 1) for pair in pairs)
+
+
+def known_of(command: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Return the values of steps that an example's command assumes."""
+    known: dict[str, dict[str, Any]] = {}
+    for word in (command[i + 1] for i, word in enumerate(command) if word == "--assume"):
+        (step, field), value = word.partition("=")[0].split(".", 1), word.partition("=")[2]
+        known.setdefault(step, {"ok": True, "state": "succeeded", "exit_code": 0, "outputs": {}})
+        known[step][field] = value
+    return known
+
+
+def written_out(files: Mapping[str, str]) -> dict[str, str]:
+    """Put what is too long for a page into *files*."""
+    found = dict(files)
+    for short, long in LONG.items():
+        found = {path: text.replace(short, long) for path, text in found.items()}
+    return found
+
+
+def diagnostics_of(sandbox: Sandbox, half: Half) -> Sequence[Diagnostic]:
+    """Return what lint, else the plan that the example's command makes, finds wrong."""
+    files = written_out(half.files)
+    found = sandbox.describe(files=files).diagnostics
+    if found or not half.command:
+        return found
+    work = sandbox.evaluator.plan(
+        files,
+        half.command[3],
+        inputs=inputs_of(half.command),
+        event={},
+        text_inputs=True,
+        known=known_of(half.command),
+    )
+    return sandbox.call(work).diagnostics
+
+
+@pytest.mark.parametrize("code", [pytest.param(code, id=code) for code in examples()])
+def test_examples_are_true(sandbox: Sandbox, impatient: Sandbox, code: Code) -> None:
+    """The wrong example gives exactly its code, the right one gives nothing."""
+    example = examples()[code]
+    wrong = diagnostics_of(impatient if code in SLOW else sandbox, example.wrong)
+    assert {code} == {Code(found.code) for found in wrong}, wrong
+    assert list(diagnostics_of(sandbox, example.right)) == []
+
+
+def test_an_example_is_shown_with_paths_and_command() -> None:
+    """A reader sees which file is meant where it is not the usual one."""
+    half = Half({".plue/lib/x.py": "x = 1\n", ".plue/workflows/ci.py": "y = 1\n"}, ["plue", "up"])
+    assert half.shown() == (
+        "# .plue/lib/x.py\nx = 1\n\n# .plue/workflows/ci.py\ny = 1\n\n$ plue up"
+    )
