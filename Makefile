@@ -49,9 +49,8 @@ fmt: setup  ## Format, and fix what can be fixed
 	ruff check --fix --exit-zero --quiet .
 	ruff format .
 
-bench: setup  ## Measure against the goals of docs/architecture.md
-	@test -d tests/bench || { echo "error: there are no benchmarks yet"; exit 2; }
-	python -m pytest -q tests/bench
+bench: setup  ## Measure against the goals; ONLY=NAME,… some of it, OPTIONS=… as `--help` says
+	@PYTHONPATH=tests:operator:runner_image python -m bench $(ONLY) $(OPTIONS)
 
 lock: setup  ## Resolve the dependencies of pyproject.toml anew into requirements.lock
 	uv pip compile pyproject.toml --universal --extra local --group dev --generate-hashes \

@@ -1,0 +1,32 @@
+"""Which benchmarks there are, in the order of the table."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+from bench.cases.evaluation import evaluation
+from bench.cases.first_output import first_output
+from bench.cases.starts import cli_start, postgres_start, up_start
+from bench.cases.step_gap import step_gap
+from bench.figures import Figure
+from bench.world import World
+
+__all__ = ["CASES", "Case"]
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One benchmark; one that ``grows`` is measured at every size of the store's history."""
+
+    summary: str
+    run: Callable[[World, int | None], Awaitable[Sequence[Figure]]]
+    grows: bool = False
+
+
+CASES = {
+    "first-output": Case("run created → first output at an SSE client", first_output, grows=True),
+    "step-gap": Case("from one step's last act to the next one's first", step_gap),
+    "evaluation": Case("one evaluation of workflow code", evaluation),
+    "postgres-start": Case("start of the embedded Postgres", postgres_start),
+    "up-start": Case("start of `plue up`", up_start),
+    "cli-start": Case("`plue --help`, `plue run list`", cli_start),
+}
