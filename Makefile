@@ -8,7 +8,10 @@ STAMP := .venv/.synced
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test bench lint fmt lock clean
+SEEDS ?= 4
+SEED ?= 1
+
+.PHONY: help setup demo test faults bench lint fmt lock clean
 
 help:  ## Say what there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -36,9 +39,13 @@ $(STAMP): requirements.lock pyproject.toml
 demo: setup  ## Run this repository's own checks as a workflow, live
 	@plue workflow run checks
 
-test: setup lint  ## Lint, types, layers and all tests
+test: setup lint  ## Lint, types, layers, all tests, and rounds of faults
 	mypy
 	pytest -q
+	@$(MAKE) --no-print-directory faults
+
+faults: setup  ## Kill, cut and halt everything at random: SEEDS= rounds, from SEED= on
+	@PYTHONPATH=tests python -m faults.main --seeds $(SEEDS) --first $(SEED)
 
 lint: setup  ## Layers, ruff, format
 	lint-imports --no-cache --no-logo

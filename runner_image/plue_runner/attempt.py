@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pydantic import JsonValue
 from pydantic_core import to_json
 
+from plue.marks import Mark, reached
 from plue.wire.events import EventType, Reason, RunState, StepState
 from plue.wire.frames import Assignment, Cancel, Finished
 from plue.wire.plan import Plan, Step
@@ -304,6 +305,7 @@ class Attempt:
         message: str | None,
         outputs: dict[str, JsonValue] | None = None,
     ) -> None:
+        reached(Mark.R_FINISHED)
         masked = self._masker.json(outputs or {})
         self.finished = Finished(
             run=self.assignment.run,

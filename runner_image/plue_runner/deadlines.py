@@ -6,6 +6,8 @@ Both are the runner's own monotonic clock; nobody else's time is believed.
 import asyncio
 from collections.abc import Callable
 
+from plue.marks import Mark, reached
+
 __all__ = ["Lease", "Patience"]
 
 
@@ -42,7 +44,11 @@ class Lease:
         if self._timer is not None:
             self._timer.cancel()
         if self._held:
-            self._timer = self._loop.call_at(self._from + self.seconds, self._expired)
+            self._timer = self._loop.call_at(self._from + self.seconds, self._expire)
+
+    def _expire(self) -> None:
+        reached(Mark.R_LEASE)
+        self._expired()
 
 
 class Patience:

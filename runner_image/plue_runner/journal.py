@@ -6,6 +6,7 @@ from time import monotonic
 from pydantic import JsonValue
 from pydantic_core import to_json
 
+from plue.marks import Mark, reached
 from plue.wire.events import EventType
 from plue_runner.masking import Masker
 from plue_runner.output import Chunk
@@ -78,4 +79,5 @@ class Journal:
         }
         # The same shape as wire's RunnerEvent; building that model costs more than all the rest.
         self.spool.append(to_json(event))
+        reached(Mark.R_SPOOLED)
         self._wake()

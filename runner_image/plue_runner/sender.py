@@ -12,6 +12,7 @@ from aiohttp import ClientWebSocketResponse, WSMsgType
 from pydantic import BaseModel
 from pydantic_core import to_json
 
+from plue.marks import Mark, reached
 from plue.wire.frames import Finished
 from plue_runner.attempt import Attempt
 
@@ -58,6 +59,7 @@ class Sender:
     async def _finish(self, finished: Finished) -> NoReturn:
         while True:
             await self.send(finished)
+            reached(Mark.R_FINISHED_SENT)
             # It is answered with `done`, always; if not, it is harmless to say it again.
             await asyncio.sleep(_FINISHED_AGAIN_SECONDS)
 
@@ -73,6 +75,7 @@ class Sender:
             number = attempt.assignment.attempt
             head = b'{"type":"events","run":%b,"attempt":%d,"events":[' % (run, number)
             await self._socket.send_frame(head + b",".join(events) + b"]}", WSMsgType.TEXT)
+            reached(Mark.R_SENT)
 
     async def _pace(self) -> None:
         now = self._loop.time()

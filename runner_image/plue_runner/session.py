@@ -30,6 +30,7 @@ from aiohttp import (
 from pydantic import ValidationError
 
 from plue.errors import UnavailableError
+from plue.marks import Mark, reached
 from plue.wire.frames import (
     MAX_FRAME_BYTES,
     PROTOCOL,
@@ -183,6 +184,7 @@ class Session:
         async with socket:
             sender = Sender(socket, self._wake, lambda: self._attempt)
             await sender.send(self._hello())
+            reached(Mark.R_HELLO)
             incoming = await self._receive(socket, _WELCOME_SECONDS)
             if incoming is None:
                 if socket.close_code == _NOT_OURS:
@@ -273,15 +275,18 @@ class Session:
                 self._begin()
             case Ack() if self._attempt is not None and self._holds(frame):
                 self._attempt.spool.ack(frame.through)
+                reached(Mark.R_ACKED)
                 self._wake.set()
             case Cancel() if self._attempt is not None and self._holds(frame):
                 self._attempt.cancel(frame)
+                reached(Mark.R_CANCEL)
                 self._begin()
             case Renewed():
                 self._lease.renewed(frame.sent)
             case Fenced() if self._holds(frame):
                 self._end(Exit.FENCED)
             case Done() if self._holds(frame):
+                reached(Mark.R_DONE)
                 self._end(Exit.DONE)
             case Retire() if self._attempt is None:
                 self._end(Exit.DONE)
@@ -338,14 +343,17 @@ class Session:
         )
         self._lease.begin()
         self._patience.stop()
+        reached(Mark.R_TAKEN)
 
     async def _accept(self, sender: Sender) -> None:
         if self._attempt is not None:
             mine = self._attempt.assignment
             await sender.send(Accepted(run=mine.run, attempt=mine.attempt))
+            reached(Mark.R_ACCEPTED)
 
     def _begin(self) -> None:
         if self._work is None and self._attempt is not None:
+            reached(Mark.R_BEGUN)
             self._work = asyncio.create_task(self._attempt.run())
 
     # ── signals ──────────────────────────────────────────────────────────────────────────────────

@@ -11,6 +11,7 @@ from time import monotonic
 
 from pydantic import JsonValue
 
+from plue.marks import Mark, reached
 from plue.wire.events import EventType, Reason, StepState
 from plue.wire.frames import Assignment
 from plue.wire.plan import RefField, Step
@@ -130,6 +131,7 @@ class StepRun:
                 this.began = True
                 self._journal_start(number)
                 await self._known()
+                reached(Mark.R_STEP_KNOWN)
                 if self._stopped is not None:
                     this.count_as(self._stopped)
                     return this
@@ -142,6 +144,7 @@ class StepRun:
             self._journal_start(number)
         stop = await self._watch(process, pipes)
         await self._settle(process, pipes, stop)
+        reached(Mark.R_STEP_ENDED)
         this.judge(process.exit.result() if process.ended else None, stop)
         self._collect(this, command.output)
         return this
@@ -215,6 +218,7 @@ class StepRun:
                 raise start_fault(error, command.argv, self._step.action) from error
             ours.pop_all()
         self._process = process
+        reached(Mark.R_STEP_SPAWNED)
         return process, self._pipes(stdout, stderr, this)
 
     def _stdin(self, content: bytes | None) -> int:

@@ -9,6 +9,7 @@ from plue.domain.run import RunId, StoredEvent
 from plue.engine.feed import Feed
 from plue.engine.ports import Sessions
 from plue.engine.settings import EngineSettings
+from plue.marks import Mark, reached
 from plue.metrics import Metrics
 from plue.store.database import Database
 from plue.store.events import EndedRun, EventStore, RunEnd
@@ -80,6 +81,8 @@ class EngineContext:
 
     def ended(self, runs: Sequence[EndedRun]) -> None:
         """Publish and count runs that were ended just now."""
+        if runs:
+            reached(Mark.END_STORED)
         self.publish([run.event for run in runs])
         for run in runs:
             self.metrics.runs_ended.labels(run.state.value, run.reason.value).inc()

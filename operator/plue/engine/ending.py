@@ -5,6 +5,7 @@ from datetime import timedelta
 from plue.domain.lost import EndRun, NextAttempt, SameAttempt, verdict_on_lost
 from plue.domain.run import RunId
 from plue.engine.context import EngineContext
+from plue.marks import Mark, reached
 from plue.store.events import RunEnd
 from plue.store.lifecycle import OverdueRun
 from plue.wire.events import Reason, RunState
@@ -61,6 +62,7 @@ async def request_cancel(
         grace=context.settings.grace,
         margin=context.settings.cancel_margin if not now else timedelta(seconds=5),
     )
+    reached(Mark.CANCEL_RECORDED)
     if standing is RunState.RUNNING:
         context.attend_everywhere()
     elif standing is not None:
@@ -74,11 +76,13 @@ async def lost_pass(context: EngineContext) -> None:
         lease_counts=context.lease_counts(), margin=context.settings.lease_margin
     )
     for key, run in lost:
+        reached(Mark.LOSS_DECIDED)
         match verdict_on_lost(run):
             case SameAttempt():
                 await context.lifecycle.requeue(key, Reason.RUNNER_DID_NOT_ACCEPT)
             case NextAttempt(reason):
                 if await context.lifecycle.next_attempt(key, reason):
+                    reached(Mark.NEXT_ATTEMPT)
                     context.metrics.attempts_lost.labels(reason.value).inc()
             case EndRun(state, reason, message):
                 if await context.end([RunEnd(key.run, key.attempt, state, reason, message)]):

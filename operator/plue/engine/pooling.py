@@ -8,6 +8,7 @@ from plue.domain.run import RunnerId
 from plue.engine.context import EngineContext
 from plue.engine.ports import Host, NewRunner
 from plue.errors import UnavailableError
+from plue.marks import Mark, reached
 from plue.wire.events import Reason
 
 __all__ = ["host_pass", "pool_pass"]
@@ -28,7 +29,10 @@ async def host_pass(context: EngineContext, host: Host) -> None:
             gone.append((runner, Reason.RUNNER_LOST, "its host does not know the runner"))
         elif standing is not None and standing.state == "gone":
             gone.append((runner, standing.reason, standing.message))
+    if gone:
+        reached(Mark.RUNNER_SEEN_GONE)
     if gone and await context.runners.gone(gone):
+        reached(Mark.RUNNER_GONE)
         context.wake_lost()
         context.wake_pools()
 
@@ -56,6 +60,7 @@ async def _create(context: EngineContext, host: Host, pool: str, count: int) -> 
     # The rows first, under the pool's lock: two passes never exceed the maximum together.
     inserted = await context.runners.insert(fresh, pool=pool, host=host.kind)
     for runner, token in fresh[:inserted]:
+        reached(Mark.RUNNER_INSERTED)
         try:
             await host.create(NewRunner(runner, pool, token))
         except UnavailableError as error:

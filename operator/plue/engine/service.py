@@ -29,6 +29,7 @@ from plue.engine.ports import Host, Repository, Sessions
 from plue.engine.retention import retention_pass
 from plue.engine.settings import EngineSettings
 from plue.errors import NotFoundError, RejectedError
+from plue.marks import Mark, reached
 from plue.metrics import Metrics
 from plue.store.blobs import Blobs
 from plue.store.database import Database
@@ -195,10 +196,12 @@ class Engine:
         plan, info = _complete(planned)
         await self._record_definition(info, submission)
         run = submission.id or RunId(str(uuid.uuid4()))
+        reached(Mark.PLANNED)
         if not await context.runs.insert(self._new_run(run, submission, planned, plan, info)):
             # Somebody else was first with the same id or key; theirs is the run.
             key = submission.idempotency_key
             return (await context.runs.by_key(key) if key else None) or run
+        reached(Mark.SUBMITTED)
         context.metrics.runs_submitted.labels(submission.trigger).inc()
         context.wake_claims()
         context.wake_pools()

@@ -23,6 +23,7 @@ from plue.gateway.session import (
     CLOSE_UNKNOWN,
     Session,
 )
+from plue.marks import Mark, reached
 from plue.store.lifecycle import PendingCancel
 from plue.store.queue import OpenAssignment
 from plue.store.runners import HelloAnswer
@@ -138,6 +139,8 @@ class Gateway:
         renewed = await self._context.runners.renew(
             list(asking), gateway=self.name, lease=self._context.settings.lease
         )
+        if renewed:
+            reached(Mark.RENEWED)
         for runner in renewed:
             await asking[runner].send(frames.Renewed(sent=sent[runner]))
 
@@ -167,6 +170,7 @@ class Gateway:
         if answer is None:
             await socket.close(code=CLOSE_UNKNOWN, message=b"unknown runner or wrong token")
             return
+        reached(Mark.HELLO_RECORDED)
         session = Session(RunnerId(hello.runner), answer.epoch, socket, self._recorder)
         older = self._sessions.get(session.runner)
         self._sessions[session.runner] = session
@@ -211,6 +215,7 @@ class Gateway:
         await session.send(
             frames.Welcome(epoch=session.epoch, lease_seconds=lease, holding=_holding(current))
         )
+        reached(Mark.WELCOMED)
         if current is not None:
             await self._tell(current)
             self._attend.wake()
@@ -222,6 +227,7 @@ class Gateway:
         if self._sessions.get(session.runner) is session:
             del self._sessions[session.runner]
             self._context.metrics.sessions.set(len(self._sessions))
+        reached(Mark.SESSION_CLOSED)
         # Away: the row keeps this gateway's name, and a claim by it comes back after 2 s.
         with contextlib.suppress(UnavailableError):
             await self._context.runners.session_closed(

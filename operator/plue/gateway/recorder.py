@@ -18,6 +18,7 @@ from plue.domain.progress import step_changes
 from plue.ending import end_tasks
 from plue.engine.context import EngineContext
 from plue.errors import ConflictError, FencedError, InternalError, UnavailableError
+from plue.marks import Mark, reached
 from plue.store.events import Batch, RunEnd, stored_events
 from plue.store.queue import ClaimKey
 from plue.wire.events import RunnerEvent
@@ -165,6 +166,8 @@ class Recorder:
         stored, ended = await self._context.events.record(batches, ends)
         metrics.append_seconds.observe(asyncio.get_running_loop().time() - begun)
         metrics.append_events.observe(sum(len(b.events) for b in batches))
+        if stored:
+            reached(Mark.EVENTS_STORED)
         self._publish(batches, stored)
         self._context.ended(ended)
         for batch in batches:
@@ -185,6 +188,7 @@ class Recorder:
 
     async def _record_accepts(self, accepts: Sequence[_Accept]) -> None:
         accepted = await self._context.queue.accept([a.key for a in accepts])
+        reached(Mark.ACCEPTED)
         self._context.publish([run.event for run in accepted])
         for run in accepted:
             pool = run.key.runner.rpartition("-")[0]

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 from plue.domain.run import RunId, RunnerId
 from plue.errors import ConflictError, FencedError, PlueError
 from plue.gateway.recorder import Recorder
+from plue.marks import Mark, reached
 from plue.store.events import RunEnd
 from plue.store.queue import ClaimKey
 from plue.wire import frames
@@ -82,12 +83,14 @@ class Session:
             self._assigned, self._acked = assignment, acked
             if not started:
                 await self.send(frames.Assign(assignment=assignment))
+                reached(Mark.ASSIGNED)
 
     async def cancel(self, cancel: frames.Cancel) -> None:
         """Tell the runner to end its attempt; repeats are sent only when they are more urgent."""
         if self._cancelled is None or (cancel.now and not self._cancelled.now):
             self._cancelled = cancel
             await self.send(cancel)
+            reached(Mark.CANCEL_PUSHED)
 
     async def dismiss(self) -> None:
         """Tell a runner that is needed no more to go."""
@@ -140,12 +143,15 @@ class Session:
             case frames.Refused():
                 _log.warning("assignment_refused", runner=self.runner, why=frame.message)
             case frames.Accepted():
+                reached(Mark.ACCEPT_ARRIVED)
                 key = self._key(frame.run, frame.attempt)
                 start = frames.Start(run=frame.run, attempt=frame.attempt)
                 self._wait(self._recorder.accept(key), start, size)
             case frames.Events():
+                reached(Mark.EVENTS_ARRIVED)
                 self._append(frame, size)
             case frames.Finished():
+                reached(Mark.FINISH_ARRIVED)
                 self._finish(frame, size)
             case _:
                 assert_never(frame)
@@ -227,6 +233,7 @@ class Session:
             else:
                 if answer is not None:
                     await self.send(answer)
+                    reached(_SENT[type(answer)])
             finally:
                 if future.done():
                     self._pending.popleft()
@@ -235,6 +242,13 @@ class Session:
     async def _fenced(self, answer: BaseModel | None) -> None:
         if isinstance(answer, frames.Start | frames.Ack | frames.Done):
             await self.send(frames.Fenced(run=answer.run, attempt=answer.attempt))
+
+
+_SENT = {
+    frames.Start: Mark.STARTED,
+    frames.Ack: Mark.ACKNOWLEDGED,
+    frames.Done: Mark.DONE_SENT,
+}
 
 
 def _check_event(event: RunnerEvent, steps: set[str]) -> None:

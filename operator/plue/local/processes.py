@@ -28,6 +28,7 @@ from plue.engine.ports import NewRunner, SeenRunner
 from plue.errors import UnavailableError
 from plue.local.carriers import COOKIE, cookie_for, kill_carriers
 from plue.local.pidfd import ProcessMark, end_of_marked, ended_within, is_alive
+from plue.marks import Mark, reached
 from plue.wire.events import Reason
 
 __all__ = ["ProcessHost", "RunnerCommand", "runner_environment"]
@@ -150,6 +151,7 @@ class ProcessHost:
 
     def _spawn(self, runner: NewRunner, home: Path) -> _Runner:
         home.mkdir(parents=True, mode=0o700)
+        reached(Mark.HOME_MADE)
         cookie = {COOKIE: cookie_for(runner.id, self._outer)}
         log = os.open(home / _LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:
@@ -165,8 +167,10 @@ class ProcessHost:
         finally:
             os.close(log)
         try:
+            reached(Mark.SPAWNED)
             made = _Runner(runner.id, home, ProcessMark.of(child.pid), child)
             _write_mark(made)
+            reached(Mark.SPAWN_RECORDED)
         except OSError:
             child.kill()  # without its record a later server could not watch it
             child.wait()
@@ -209,6 +213,7 @@ class ProcessHost:
         await _end_leftovers(runner)
         seen = _farewell(runner, code)
         _write_tombstone(self._folder / f"{runner.id}{_TOMBSTONE}", seen)
+        reached(Mark.BURIED)
         if not await asyncio.to_thread(_remove_tree, runner.home):
             _log.warning("runner_home_left", runner=runner.id, home=str(runner.home))
         del self._runners[runner.id]

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterable
 from pathlib import Path
 
 from plue.errors import NotFoundError, RejectedError, UnavailableError
+from plue.marks import Mark, reached
 
 __all__ = ["Blobs"]
 
@@ -34,6 +35,7 @@ class Blobs:
                     size += len(chunk)
                     file.write(chunk)
             name = digest.hexdigest()
+            reached(Mark.BLOB_WRITTEN)
             partial.replace(self._folder / name)
         except OSError as error:
             raise UnavailableError(
