@@ -16,8 +16,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from socket import socket
 
+import psycopg
 import structlog
 from aiohttp import web
+from psycopg.conninfo import conninfo_to_dict
 
 from plue import __version__
 from plue.api.access import LocalAccess
@@ -27,7 +29,7 @@ from plue.authoring.evaluator import Evaluator
 from plue.domain.run import RunFilter, RunId, RunnerId
 from plue.engine.service import Engine
 from plue.engine.settings import EngineSettings, PoolSettings
-from plue.errors import PlueError, UnavailableError
+from plue.errors import PlueError, UnavailableError, UsageError
 from plue.gateway.app import Gateway
 from plue.local.instance import GATEWAY_FILE, Running, own_mark, write_private
 from plue.local.listening import api_socket, gateway_socket, port_of
@@ -140,7 +142,7 @@ class LocalServer:
     async def _database_address(self) -> str:
         given = self._options.settings.database
         if given is not None:
-            return given.get_secret_value()
+            return _checked_address(given.get_secret_value())
         postgres = EmbeddedPostgres(self._options.data)
         self._tell("starting the database" if postgres.exists else "making a new database")
         await postgres.start()
@@ -223,6 +225,19 @@ class LocalServer:
         except PlueError as error:
             # Without the store nothing can be recorded; the next server takes the runs up.
             _log.warning("runs_not_cancelled", error=error.message)
+
+
+def _checked_address(dsn: str) -> str:
+    """Return *dsn* when it can be read. Raises UsageError; its text is not shown: passwords."""
+    try:
+        conninfo_to_dict(dsn)
+    except psycopg.ProgrammingError as error:
+        raise UsageError(
+            f"--database (or PLUE_DATABASE) is no address of a database: {str(error).strip()}",
+            field="database",
+            remedy="write postgresql://USER:PASSWORD@HOST:PORT/NAME, or host=… dbname=…",
+        ) from error
+    return dsn
 
 
 def runner_command(gateway: str, gateway_file: Path) -> RunnerCommand:
