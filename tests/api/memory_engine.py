@@ -12,6 +12,7 @@ from pydantic_core import to_json
 from typing_extensions import override
 
 from plue.authoring.results import Description, Diagnostic, Planned, Trigger, WorkflowInfo
+from plue.authoring.sources import Sources
 from plue.domain.run import (
     RunDetails,
     RunFilter,
@@ -306,6 +307,10 @@ class MemoryTree:
     async def files(self) -> Mapping[str, str]:
         """Return its one workflow."""
         return {".plue/workflows/ci.py": "def ci(ctx): ..."}
+
+    async def sources(self) -> Sources:
+        """Return it."""
+        return Sources(await self.files())
 
     async def snapshot(self) -> Workspace:
         """Return a blob's name."""

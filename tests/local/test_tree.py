@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from plue.errors import NotFoundError, RejectedError
-from plue.local.tree import Tree, find_root, source_files
+from plue.local.reading import source_files
+from plue.local.tree import Tree, find_root
 from plue.store.blobs import Blobs
 
 
@@ -202,18 +203,3 @@ def test_source_files_are_the_text_under_plue(tmp_path: Path) -> None:
     (tmp_path / ".plue" / "tools" / "binary").write_bytes(b"\xff\xfe\x00")
     expected = {".plue/lib/a.py": "y", ".plue/workflows/ci.py": "x = 1"}
     assert expected == source_files(tmp_path)
-
-
-def test_a_workflow_that_is_not_utf8_is_named(tmp_path: Path) -> None:
-    """A file that must be text is an error when it is not."""
-    _fill(tmp_path, {".plue/workflows/ok.py": ""})
-    (tmp_path / ".plue/workflows/ci.py").write_bytes(b"# caf\xe9")
-    with pytest.raises(RejectedError, match=r"workflows/ci\.py is not UTF-8: byte 5 is 0xe9"):
-        source_files(tmp_path)
-
-
-def test_too_large_a_workflow_is_refused(tmp_path: Path) -> None:
-    """Nobody reads a megabyte of workflow; evaluation need not either."""
-    _fill(tmp_path, {".plue/workflows/ci.py": "#" * (1024 * 1024 + 1)})
-    with pytest.raises(RejectedError, match="larger than 1 MiB"):
-        source_files(tmp_path)

@@ -23,6 +23,7 @@ class Code(StrEnum):
     FILE_TOO_LARGE = "PLU002"
     BAD_TEXT = "PLU003"
     TOO_NESTED = "PLU004"
+    UNREADABLE = "PLU005"
     IMPORT = "PLU010"
     IMPORT_NAME = "PLU011"
     UNDEFINED = "PLU012"
@@ -122,6 +123,11 @@ _TEXTS: Final[tuple[tuple[Code, str, str], ...]] = (
             "An expression or a block has more levels than Python's compiler can take. Give the "
             "inner parts names."
         ),
+    ),
+    (
+        Code.UNREADABLE,
+        "The file cannot be read",
+        "The file is there, but the user that runs Plue may not read it, or the disk fails.",
     ),
     (
         Code.IMPORT,

@@ -30,7 +30,7 @@ from plue.authoring.sandbox.host import HEADER
 from plue.errors import InternalError, UnavailableError
 from plue.wire.plan import Plan, Step, Text
 
-__all__ = ["Evaluator", "Isolation", "digest_of", "is_workflow_file"]
+__all__ = ["Evaluator", "Isolation", "digest_of", "is_workflow_file", "merged"]
 
 _TEXTS: Final = TypeAdapter(dict[str, Text])
 _ENDS: Final = {
@@ -150,6 +150,10 @@ class Evaluator:
 
     async def describe(self, files: Mapping[str, str]) -> Description:
         """Return what *files* (path → text) declare. Raises UnavailableError when it is away."""
+        return merged([await self.describe_separately(files)], files)
+
+    async def describe_separately(self, files: Mapping[str, str]) -> Description:
+        """Return the same, but let a name be declared by several files."""
         wanted = {path: text for path, text in sorted(files.items()) if is_workflow_file(path)}
         if not wanted:
             return Description()
@@ -158,7 +162,10 @@ class Evaluator:
             return answer
         # One of the files broke the evaluation of all. Alone, each breaks only its own.
         found = await asyncio.gather(*(self._describe_alone(p, t) for p, t in wanted.items()))
-        return _merged(found)
+        return Description(
+            [info for one in found for info in one.workflows],
+            [item for one in found for item in one.diagnostics],
+        )
 
     async def _describe(
         self, files: Mapping[str, str], *, dry: bool = True
@@ -403,7 +410,7 @@ def _planned(answer: Mapping[str, Any]) -> Planned:
     )
 
 
-def _merged(found: Sequence[Description]) -> Description:
+def merged(found: Sequence[Description], files: Mapping[str, str]) -> Description:
     """Put descriptions of single files together; a name that is taken twice is an error."""
     workflows: dict[str, WorkflowInfo] = {}
     diagnostics = [item for description in found for item in description.diagnostics]
@@ -419,10 +426,16 @@ def _merged(found: Sequence[Description]) -> Description:
                         info.file,
                         info.line,
                         remedy="give one of them another name",
+                        source=_line_of(files.get(info.file, ""), info.line),
                         related=(first.file, first.line),
                     )
                 )
     return Description(list(workflows.values()), diagnostics)
+
+
+def _line_of(text: str, line: int) -> str | None:
+    lines = text.splitlines()
+    return lines[line - 1][:500] if 0 < line <= len(lines) else None
 
 
 def _declared_names(texts: Sequence[str] | Any) -> list[str]:

@@ -110,7 +110,7 @@ def plan(
 
     Example: plue workflow plan deploy -i env=staging
     """
-    from plue.local.tree import source_files
+    from plue.local.reading import source_files
 
     values, payload = parse_inputs(inputs or []), parse_event(event)
     files = source_files(here().root)
@@ -278,10 +278,11 @@ def _evaluate(ask: "Callable[[Evaluator], Awaitable[T]]") -> T:
 
 def describe_here() -> "Description":
     """Return what the files of the project around us declare."""
-    from plue.local.tree import source_files
+    from plue.authoring.registry import Registry
+    from plue.local.reading import SourceReader
 
-    files = source_files(here().root)
-    return _evaluate(lambda evaluator: evaluator.describe(files))
+    sources = SourceReader(here().root).read()
+    return _evaluate(lambda evaluator: Registry(evaluator).scan(sources)).description
 
 
 def _named(description: "Description", name: str) -> "WorkflowInfo":

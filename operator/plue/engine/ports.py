@@ -9,6 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Literal, Protocol
 
+from plue.authoring.sources import Sources
 from plue.domain.run import RunnerId
 from plue.wire.events import Reason
 from plue.wire.frames import Workspace
@@ -87,7 +88,10 @@ class Repository(Protocol):
     root: Path
 
     async def files(self) -> Mapping[str, str]:
-        """Return the text of every file under ``.plue/`` that evaluation may need, by path."""
+        """Return the text of every usable file under ``.plue/``, by path."""
+
+    async def sources(self) -> Sources:
+        """Return the same with what is wrong in the others; the same object when unchanged."""
 
     async def snapshot(self) -> Workspace:
         """Copy the working tree as it is now, without what git ignores, into the blob store.

@@ -17,6 +17,7 @@ from pydantic_core import to_json
 
 from plue.authoring.codes import Code
 from plue.authoring.evaluator import Evaluator
+from plue.authoring.registry import Registry
 from plue.authoring.results import Description, Planned, WorkflowInfo
 from plue.domain.run import RunDetails, RunFilter, RunId, RunPageOf, StoredEvent, Submission
 from plue.engine.claiming import claim_pass, unaccepted_pass
@@ -80,6 +81,7 @@ class Engine:
         )
         self.blobs = blobs
         self._evaluator = evaluator
+        self._registry = Registry(evaluator)
         self._repository = repository
         self._hosts = hosts
         self._plans: OrderedDict[bytes, Planned] = OrderedDict()
@@ -177,7 +179,8 @@ class Engine:
         if files is None:
             if self._repository is None:
                 raise NotFoundError("this server has no working tree of its own")
-            files = await self._repository.files()
+            found = await self._registry.scan(await self._repository.sources())
+            return found.description
         return await self._evaluator.describe(files)
 
     async def submit(self, submission: Submission) -> RunId:

@@ -10,22 +10,14 @@ import subprocess
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from plue.errors import NotFoundError, RejectedError, UnavailableError
+from plue.authoring.sources import Sources
+from plue.errors import NotFoundError, UnavailableError
 from plue.local.archive import tar_of
+from plue.local.reading import FOLDER, LEFT_OUT, SourceReader
 from plue.store.blobs import Blobs
 from plue.wire.frames import Workspace
 
-__all__ = ["Tree", "find_root", "names_in", "source_files"]
-
-FOLDER = ".plue"
-_FILE_BYTES = 1024 * 1024
-_TOTAL_BYTES = 16 * 1024 * 1024
-_FILES = 2000
-
-_LEFT_OUT = frozenset(
-    {".git", ".hg", ".svn", ".venv", "node_modules", "__pycache__", ".mypy_cache", ".ruff_cache"}
-)
-"""Folders that a tree without git does not copy: what tools make again."""
+__all__ = ["Tree", "find_root", "names_in"]
 
 
 def find_root(start: Path) -> Path:
@@ -41,28 +33,6 @@ def find_root(start: Path) -> Path:
         f"{start} is not inside a project: no folder above it has {FOLDER}/ or .git",
         remedy=f"change into your project, or make {FOLDER}/workflows/ in it",
     )
-
-
-def source_files(root: Path) -> Mapping[str, str]:
-    """Return the text of the files under ``.plue``, by path from *root* with slashes.
-
-    Raises RejectedError when one cannot be read or all are too much.
-    """
-    found: dict[str, str] = {}
-    total = 0
-    for path in _source_paths(root / FOLDER):
-        name = path.relative_to(root).as_posix()
-        text = _text_of(path, name)
-        if text is None:
-            continue
-        found[name] = text
-        total += len(text)
-        if len(found) > _FILES or total > _TOTAL_BYTES:
-            raise RejectedError(
-                f"{FOLDER}/ has more than {_FILES} files or {_TOTAL_BYTES >> 20} MiB of text",
-                remedy=f"keep data and build products out of {FOLDER}/",
-            )
-    return found
 
 
 def names_in(root: Path) -> Sequence[bytes]:
@@ -83,10 +53,15 @@ class Tree:
         """Offer *root*; copies of it go into *blobs*."""
         self.root = root
         self._blobs = blobs
+        self._reader = SourceReader(root)
+
+    async def sources(self) -> Sources:
+        """Return the files under ``.plue`` as they are now; the same object when unchanged."""
+        return await asyncio.to_thread(self._reader.read)
 
     async def files(self) -> Mapping[str, str]:
-        """Return the text of the files under ``.plue`` (see ``source_files``)."""
-        return await asyncio.to_thread(source_files, self.root)
+        """Return the text of the files under ``.plue`` that can be used."""
+        return (await self.sources()).files
 
     async def snapshot(self) -> Workspace:
         """Store a copy of the tree as it is now; an unchanged tree gives the same blob.
@@ -103,37 +78,6 @@ async def _from_thread(chunks: Iterator[bytes]) -> AsyncIterator[bytes]:
     # Reading the disk blocks: each chunk is made in a thread, one after another.
     while chunk := await asyncio.to_thread(next, chunks, b""):
         yield chunk
-
-
-def _source_paths(folder: Path) -> list[Path]:
-    found = []
-    for place, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if name not in _LEFT_OUT)
-        found += [Path(place, name) for name in sorted(names) if not name.startswith(".")]
-    return found
-
-
-def _text_of(path: Path, name: str) -> str | None:
-    """Return the file's text; None for what is not text and no workflow: tools may bring that."""
-    try:
-        if not path.is_file():
-            return None
-        if path.stat().st_size > _FILE_BYTES:
-            if path.suffix != ".py":
-                return None
-            raise RejectedError(f"{name} is larger than {_FILE_BYTES >> 20} MiB")
-        return path.read_bytes().decode()
-    except UnicodeDecodeError as error:
-        if path.suffix != ".py":
-            return None
-        raise RejectedError(
-            f"{name} is not UTF-8: byte {error.start} is 0x{error.object[error.start]:02x}",
-            remedy="save the file as UTF-8",
-        ) from error
-    except OSError as error:
-        raise RejectedError(
-            f"{name} cannot be read: {error.strerror}", remedy="make it readable"
-        ) from error
 
 
 def _git_names(root: Path) -> list[bytes] | None:
@@ -161,7 +105,7 @@ def _walked_names(root: Path) -> list[bytes]:
     top = os.fsencode(root)
     found = []
     for place, folders, names in os.walk(top):
-        folders[:] = [name for name in folders if os.fsdecode(name) not in _LEFT_OUT]
+        folders[:] = [name for name in folders if os.fsdecode(name) not in LEFT_OUT]
         links = [name for name in folders if os.path.islink(os.path.join(place, name))]  # noqa: PTH114, PTH118 - pathlib knows no bytes
         empty = [b"."] if not names and not folders and place != top else []
         found += [

@@ -172,10 +172,13 @@ class Job:
         }
 
     def _unique(self, declared: list[Declared]) -> list[Declared]:
-        """Drop workflows whose name is taken, with an error."""
-        first: dict[str, Declared] = {}
+        """Drop workflows whose name their own file has taken, with an error.
+
+        What two files declare is judged by who knows all files.
+        """
+        first: dict[tuple[str, str], Declared] = {}
         for workflow in declared:
-            before = first.setdefault(workflow.name, workflow)
+            before = first.setdefault((workflow.place.file, workflow.name), workflow)
             if before is not workflow:
                 self.add([_duplicate(workflow, before)])
         return list(first.values())
