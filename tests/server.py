@@ -15,6 +15,7 @@ from plue.engine.ports import NewRunner, SeenRunner
 from plue.engine.service import Engine
 from plue.engine.settings import EngineSettings, PoolSettings
 from plue.gateway.app import Gateway
+from plue.gateway.llm.settings import Models
 from plue.store.blobs import Blobs
 from plue.store.database import Database
 from plue.store.migrations import migrate
@@ -96,7 +97,11 @@ class Server:
 
 @asynccontextmanager
 async def a_server(
-    dsn: str, folder: Path, settings: EngineSettings = QUICK, host: str = "process"
+    dsn: str,
+    folder: Path,
+    settings: EngineSettings = QUICK,
+    host: str = "process",
+    models: Models | None = None,
 ) -> AsyncGenerator[Server, None]:
     """Start an engine and its gateway on *dsn*."""
     await migrate(dsn)
@@ -110,7 +115,7 @@ async def a_server(
         settings=settings,
     )
     await engine.start()
-    gateway = Gateway(engine=engine)
+    gateway = Gateway(engine=engine, models=models)
     runner = web.AppRunner(gateway.app, shutdown_timeout=0.5)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)

@@ -87,6 +87,15 @@ class Metrics:
         self.evaluation_seconds = Histogram(
             "plue_evaluation_seconds", "One evaluation of a workflow.", buckets=_FAST, registry=r
         )
+        self.model_calls = Counter(
+            "plue_model_calls", "Model calls, by how they ended.", ["client", "outcome"], registry=r
+        )
+        self.model_tokens = Counter(
+            "plue_model_tokens", "Tokens of model calls.", ["client", "kind"], registry=r
+        )
+        self.model_usd = Counter(
+            "plue_model_cost_usd", "What model calls cost.", ["client"], registry=r
+        )
 
     def render(self) -> tuple[bytes, str]:
         """Return the exposition text and its content type."""

@@ -17,6 +17,7 @@ from plue.store.lifecycle import LifecycleStore
 from plue.store.queue import QueueStore
 from plue.store.runners import RunnerStore
 from plue.store.runs import RunStore
+from plue.store.usage import UsageStore
 
 __all__ = ["EngineContext"]
 
@@ -37,6 +38,7 @@ class EngineContext:
     events: EventStore
     lifecycle: LifecycleStore
     runners: RunnerStore
+    usage: UsageStore
     feed: Feed
     lease_counts: Callable[[], bool]
     sessions: Sessions | None = None

@@ -78,6 +78,9 @@ class Sessions(Protocol):
     def attend(self) -> None:
         """Look into the store for what the runners here must be told: claims, cancels, ends."""
 
+    def budget_changed(self) -> None:
+        """Let model calls that wait for a budget look again."""
+
     def assign(self, runners: Sequence[RunnerId]) -> None:
         """Push the open assignments of these runners, without looking for others."""
 

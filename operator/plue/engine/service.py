@@ -19,6 +19,7 @@ from plue.authoring.codes import Code
 from plue.authoring.evaluator import Evaluator
 from plue.authoring.registry import Registry
 from plue.authoring.results import Description, Planned, WorkflowInfo
+from plue.domain.budget import Amount
 from plue.domain.run import RunDetails, RunFilter, RunId, RunPageOf, StoredEvent, Submission
 from plue.engine.claiming import claim_pass, unaccepted_pass
 from plue.engine.context import EngineContext
@@ -39,6 +40,7 @@ from plue.store.lifecycle import LifecycleStore
 from plue.store.queue import QueueStore
 from plue.store.runners import RunnerStore
 from plue.store.runs import NewRun, RunStore
+from plue.store.usage import UsageStore
 from plue.wire.events import Reason, RunState
 from plue.wire.plan import Plan
 
@@ -76,6 +78,7 @@ class Engine:
             events=events,
             lifecycle=LifecycleStore(database),
             runners=RunnerStore(database),
+            usage=UsageStore(database),
             feed=Feed(events, metrics),
             lease_counts=self._lease_counts,
         )
@@ -154,6 +157,8 @@ class Engine:
                 self.context.feed.wake(RunId(name), number)
             elif kind == "queue":
                 self._loops["claim"].wake()
+            elif kind == "budget" and self.context.sessions is not None:
+                self.context.sessions.budget_changed()
             elif (sessions := self.context.sessions) is not None and (
                 kind == "gateways" or (kind == "gateway" and name == sessions.name)
             ):
@@ -285,6 +290,14 @@ class Engine:
             message=reason,
             now=now,
         )
+
+    async def extend_budget(self, run: RunId, extra: Amount, *, step: str | None = None) -> None:
+        """Allow a run, or one of its steps, more than its budget; calls that wait go on."""
+        await self.context.runs.get(run)
+        await self.context.usage.extend(run, extra, step=step)
+        if self.context.sessions is not None:
+            self.context.sessions.budget_changed()
+        self.context.database.tell("budget")
 
     # ── read ─────────────────────────────────────────────────────────────────────────────────────
 

@@ -15,6 +15,8 @@ from plue.engine.loop import Loop
 from plue.engine.service import Engine
 from plue.errors import NotFoundError, RejectedError, UnavailableError
 from plue.gateway.assignments import assignment_of
+from plue.gateway.llm.proxy import ModelProxy
+from plue.gateway.llm.settings import Models
 from plue.gateway.recorder import Recorder
 from plue.gateway.session import (
     CLOSE_BAD_FRAME,
@@ -36,6 +38,7 @@ _log = structlog.get_logger(__name__)
 
 HELLO_SECONDS = 10.0
 RENEW_EVERY = 1.0
+SWEEP_EVERY = 60.0
 HEARTBEAT_SECONDS = 20.0
 """A socket whose other end is silent for one and a half of these is half open, and is closed."""
 
@@ -46,8 +49,11 @@ CLOSE_SECONDS = 1.0
 class Gateway:
     """Holds the runners' sessions of this process; implements ``engine.ports.Sessions``."""
 
-    def __init__(self, *, engine: Engine) -> None:
-        """Serve the runners of *engine*. Needs a running event loop."""
+    def __init__(self, *, engine: Engine, models: Models | None = None) -> None:
+        """Serve the runners of *engine*; *models* says who answers for models, and for how much.
+
+        Needs a running event loop.
+        """
         self.name = f"gateway-{secrets.token_hex(6)}"
         self._engine = engine
         self._context = engine.context
@@ -61,14 +67,20 @@ class Gateway:
         self.app = web.Application()
         self.app.router.add_get("/runner/v1/session", self._session)
         self.app.router.add_get("/runner/v1/blobs/{blob}", self._blob)
+        models = models or Models()
+        self._models = ModelProxy(engine.context, models.settings, models.provider)
+        self._models.routes(self.app)
+        self._sweep = Loop("usage", self._models.sweep, every=SWEEP_EVERY, metrics=metrics)
         engine.attach(self)
         self._attend.start()
         self._renew.start()
+        self._sweep.start()
 
     async def close(self) -> None:
         """Close all sessions; the runners connect again to whoever comes next."""
         await self._attend.close()
         await self._renew.close()
+        await self._sweep.close()
         await asyncio.gather(*(s.close() for s in list(self._sessions.values())))
         await self._recorder.close()
         await end_tasks(list(self._tasks))
@@ -78,6 +90,10 @@ class Gateway:
     def attend(self) -> None:
         """Look into the store for what the runners here must be told."""
         self._attend.wake()
+
+    def budget_changed(self) -> None:
+        """Let model calls that wait for a budget look again."""
+        self._models.budget_changed()
 
     def assign(self, runners: Sequence[RunnerId]) -> None:
         """Push the open assignments of these runners at once."""

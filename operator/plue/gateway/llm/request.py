@@ -1,0 +1,89 @@
+"""What of a call is let through: fields by allow-list, models by name, server tools by pool."""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from plue.gateway.llm.settings import ModelSettings
+
+__all__ = ["Admitted", "NotAdmittedError", "admit"]
+
+_FIELDS = frozenset(
+    {
+        "model", "max_tokens", "messages", "system", "tools", "tool_choice", "stream",
+        "stop_sequences", "cache_control", "output_config", "thinking",
+    }
+)  # fmt: skip
+"""Fields of the Messages API that a step may set; what is not here could reach out of it."""
+
+
+class NotAdmittedError(Exception):
+    """The call may not be made; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """A call as it goes on to the provider."""
+
+    body: bytes
+    client: str
+    model: str
+    stream: bool
+    output_tokens: int
+
+    @property
+    def input_tokens(self) -> int:
+        """The most tokens that the input can be: no tokenizer makes less than two bytes of one.
+
+        Images count by size and not by bytes; base64 makes them longer than their tokens.
+        """
+        return len(self.body) // 2 + 1
+
+
+def admit(raw: bytes, *, pool: str, settings: ModelSettings) -> Admitted:
+    """Check a call and put the model's id into it. Raises NotAdmittedError."""
+    try:
+        body = json.loads(raw)
+    except ValueError as error:
+        raise NotAdmittedError(f"the body is not JSON: {error}") from error
+    if not isinstance(body, dict):
+        raise NotAdmittedError("the body is not an object")
+    unknown = sorted(body.keys() - _FIELDS)
+    if unknown:
+        raise NotAdmittedError(f"{unknown[0]}: this field may not be set by a step")
+    client = _client(body, pool, settings)
+    limit = body.get("max_tokens")
+    if not isinstance(limit, int) or isinstance(limit, bool) or limit < 1:
+        raise NotAdmittedError("max_tokens: a whole number of tokens is needed")
+    if limit > settings.output_tokens:
+        raise NotAdmittedError(f"max_tokens: at most {settings.output_tokens} are allowed")
+    _check_tools(body.get("tools"), settings.of_pool(pool).server_tools, pool)
+    model = settings.clients[client]
+    stream = body.get("stream", False) is True
+    sent = json.dumps({**body, "model": model}, ensure_ascii=False, separators=(",", ":"))
+    return Admitted(sent.encode("utf-8", "surrogatepass"), client, model, stream, limit)
+
+
+def _client(body: dict[str, Any], pool: str, settings: ModelSettings) -> str:
+    client = body.get("model")
+    if not isinstance(client, str) or client not in settings.clients:
+        known = ", ".join(sorted(settings.clients))
+        raise NotAdmittedError(f"model: there is no client {client!r}; there are: {known}")
+    allowed = settings.of_pool(pool).clients
+    if allowed is not None and client not in allowed:
+        known = ", ".join(sorted(allowed)) or "none"
+        raise NotAdmittedError(f"model: pool {pool!r} may not use {client!r}; it may use: {known}")
+    return client
+
+
+def _check_tools(tools: object, allowed: frozenset[str], pool: str) -> None:
+    for index, tool in enumerate(tools if isinstance(tools, list) else ()):
+        kind = tool.get("type") if isinstance(tool, dict) else None
+        if kind in {None, "custom"}:
+            continue
+        name = str(tool.get("name"))
+        if name not in allowed or not str(kind).startswith(f"{name}_"):
+            raise NotAdmittedError(
+                f"tools.{index}: {name} runs at the provider, which is a way out of the sandbox;"
+                f" pool {pool!r} does not allow it"
+            )

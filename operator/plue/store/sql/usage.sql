@@ -1,0 +1,104 @@
+-- name: model_caller
+-- Who holds a step's token, while that step runs: its run is running on a runner of that token's
+-- hash, in that attempt. One row or none.
+SELECT n.token_hash, n.pool, r.workflow, r.run_deadline
+  FROM workflow_runs r
+  JOIN runners n ON n.id = r.runner_id AND n.state = 'claimed'
+  JOIN workflow_steps s ON s.run_id = r.id AND s.attempt = r.attempt AND s.name = %(step)s
+ WHERE r.id = %(run)s AND r.attempt = %(attempt)s AND r.state = 'running'
+   AND r.cancel_requested_at IS NULL AND s.state IN ('running', 'waiting');
+
+-- name: lock_budgets
+-- The counters of these scopes, made when new, locked until the transaction ends. In one order, so
+-- that two calls never wait for each other. A row per scope.
+INSERT INTO model_budgets AS b (scope, name)
+SELECT scope, name FROM unnest(%(scopes)s::text[], %(names)s::text[]) AS s (scope, name)
+ ORDER BY scope, name
+    ON CONFLICT (scope, name) DO UPDATE SET usd = b.usd
+RETURNING scope, usd, tokens, calls, extra_usd, extra_tokens, extra_calls;
+
+-- name: add_to_budgets
+UPDATE model_budgets b
+   SET usd = b.usd + %(usd)s, tokens = b.tokens + %(tokens)s, calls = b.calls + %(calls)s
+  FROM unnest(%(scopes)s::text[], %(names)s::text[]) AS s (scope, name)
+ WHERE b.scope = s.scope AND b.name = s.name;
+
+-- name: extend_budget
+-- Allow more in a scope. One row: the counter.
+INSERT INTO model_budgets AS b (scope, name, extra_usd, extra_tokens, extra_calls)
+VALUES (%(scope)s, %(name)s, %(usd)s, %(tokens)s, %(calls)s)
+    ON CONFLICT (scope, name) DO UPDATE
+   SET extra_usd = b.extra_usd + excluded.extra_usd,
+       extra_tokens = b.extra_tokens + excluded.extra_tokens,
+       extra_calls = b.extra_calls + excluded.extra_calls
+RETURNING scope, usd, tokens, calls, extra_usd, extra_tokens, extra_calls;
+
+-- name: reserve_call
+INSERT INTO llm_usage (id, run_id, attempt, step, turn, workflow, repository, day, client, model,
+                       reserved_usd, reserved_tokens)
+VALUES (%(id)s, %(run)s, %(attempt)s, %(step)s, %(turn)s, %(workflow)s, %(repository)s, %(day)s,
+        %(client)s, %(model)s, %(usd)s, %(tokens)s);
+
+-- name: settle_call
+-- Write what a call used in the place of what was reserved, once. The counters follow by the
+-- difference. One row when this was the first to settle it.
+WITH settled AS (
+    UPDATE llm_usage u
+       SET state = 'settled', settled_at = now(), outcome = %(outcome)s,
+           estimated = %(estimated)s, input_tokens = %(input)s, output_tokens = %(output)s,
+           cache_read_tokens = %(cache_read)s, cache_write_tokens = %(cache_write)s,
+           cache_write_1h_tokens = %(cache_write_1h)s, web_searches = %(web_searches)s,
+           cost_usd = %(usd)s, first_token_ms = %(first_token_ms)s, total_ms = %(total_ms)s
+     WHERE u.id = %(id)s AND u.state = 'reserved'
+    RETURNING u.id, u.run_id, u.step, u.workflow, u.day, u.reserved_usd, u.reserved_tokens
+), counted AS (
+    UPDATE model_budgets b
+       SET usd = GREATEST(0, b.usd + %(usd)s - s.reserved_usd),
+           tokens = GREATEST(0, b.tokens + %(tokens)s - s.reserved_tokens)
+      FROM settled s
+     WHERE (b.scope = 'step' AND b.name = s.run_id || '/' || s.step)
+        OR (b.scope = 'run' AND b.name = s.run_id::text)
+        OR (b.scope = 'workflow' AND b.name = s.day || '/' || s.workflow)
+        OR (b.scope = 'day' AND b.name = s.day::text)
+)
+SELECT id FROM settled;
+
+-- name: abandoned_calls
+-- Calls whose gateway died: nobody will settle them any more. What was reserved stands for them.
+SELECT id, reserved_usd, reserved_tokens FROM llm_usage
+ WHERE state = 'reserved' AND created_at < now() - %(older)s::interval
+ ORDER BY created_at LIMIT %(limit)s;
+
+-- name: usage_of_run
+-- What a run's steps used so far, by step and model. Open calls are left out.
+SELECT step, model, count(*) AS calls, sum(input_tokens)::bigint AS input_tokens,
+       sum(output_tokens)::bigint AS output_tokens,
+       sum(cache_read_tokens)::bigint AS cache_read_tokens,
+       sum(cache_write_tokens + cache_write_1h_tokens)::bigint AS cache_write_tokens,
+       sum(web_searches)::bigint AS web_searches, sum(cost_usd) AS cost_usd,
+       bool_or(estimated) AS estimated
+  FROM llm_usage WHERE run_id = %(run)s AND state = 'settled'
+ GROUP BY step, model ORDER BY min(created_at);
+
+-- name: usage_totals
+-- What was used between two days, both included, by the columns asked for. Newest day first.
+SELECT CASE WHEN %(by_day)s THEN day END AS day,
+       CASE WHEN %(by_workflow)s THEN workflow END AS workflow,
+       CASE WHEN %(by_repository)s THEN repository END AS repository,
+       CASE WHEN %(by_model)s THEN model END AS model,
+       count(*) AS calls, sum(input_tokens)::bigint AS input_tokens,
+       sum(output_tokens)::bigint AS output_tokens,
+       sum(cache_read_tokens)::bigint AS cache_read_tokens,
+       sum(cache_write_tokens + cache_write_1h_tokens)::bigint AS cache_write_tokens,
+       sum(web_searches)::bigint AS web_searches, sum(cost_usd) AS cost_usd,
+       bool_or(estimated) AS estimated
+  FROM llm_usage
+ WHERE state = 'settled' AND day BETWEEN %(since)s AND %(until)s
+   AND (%(workflow)s::text IS NULL OR workflow = %(workflow)s)
+ GROUP BY 1, 2, 3, 4
+ ORDER BY 1 DESC NULLS LAST, cost_usd DESC, 2, 3, 4
+ LIMIT 1000;
+
+-- name: delete_old_budgets
+-- Counters of runs, steps and days that are long over.
+DELETE FROM model_budgets WHERE day < (now() AT TIME ZONE 'UTC')::date - %(days)s::integer;

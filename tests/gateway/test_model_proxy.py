@@ -1,0 +1,402 @@
+"""The model proxy between the real client and the model server: who may call, and what it costs."""
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import psycopg
+import pytest
+from anthropic import APIStatusError, AsyncAnthropic, DefaultAsyncHttpxClient
+from factories import a_run, a_step
+from psycopg.rows import dict_row
+from scripted_runner import ScriptedRunner, connected, event
+from server import Server, a_server
+
+from plue.dev.model_server import ModelServer
+from plue.dev.script import Script
+from plue.domain.budget import Amount, Budgets, Limit, Scope
+from plue.domain.run import RunId
+from plue.gateway.llm.providers import AnthropicProvider, credentials_from
+from plue.gateway.llm.settings import Models, ModelSettings, PoolModels
+from plue.store.usage import Wanted
+from plue.wire import frames
+from plue.wire.events import EventType
+from plue.wire.model_access import StepClaim, step_token
+
+PATIENCE = 5.0
+KEY = "sk-secret-of-the-gateway"
+HELLO = "conversations: [{turns: [{text: hello there, usage: {input: 100, output: 20}}]}]"
+ASK: dict[str, Any] = {
+    "model": "anthropic/claude-sonnet",
+    "max_tokens": 1000,
+    "messages": [{"role": "user", "content": "Say hello."}],
+}
+
+
+def _plain() -> DefaultAsyncHttpxClient:
+    # Loading the certificates of all the world takes a while, and loopback needs none.
+    return DefaultAsyncHttpxClient(verify=False)
+
+
+@dataclass
+class Desk:
+    """A step that runs, with what it needs to call a model."""
+
+    server: Server
+    models: ModelServer
+    dsn: str
+    run: RunId
+    token: str
+    runner: ScriptedRunner
+    assignment: frames.Assignment
+    clients: list[AsyncAnthropic] = field(default_factory=list)
+
+    @property
+    def client(self) -> AsyncAnthropic:
+        return self.with_token(self.token)
+
+    def with_token(self, token: str) -> AsyncAnthropic:
+        url = f"{self.server.url}/runner/v1/llm"
+        client = AsyncAnthropic(api_key=token, base_url=url, max_retries=0, http_client=_plain())
+        self.clients.append(client)
+        return client
+
+    async def usage(self) -> list[dict[str, Any]]:
+        """Return the usage rows, as soon as every call is settled."""
+        query = "SELECT * FROM llm_usage ORDER BY created_at"
+        async with (
+            asyncio.timeout(PATIENCE),
+            await psycopg.AsyncConnection.connect(self.dsn, autocommit=True) as connection,
+        ):
+            while True:
+                cursor = connection.cursor(row_factory=dict_row)
+                rows = await (await cursor.execute(query)).fetchall()
+                if rows and all(row["state"] == "settled" for row in rows):
+                    return rows
+                await asyncio.sleep(0.01)
+
+    async def counters(self) -> dict[str, tuple[Decimal, int, int]]:
+        async with await psycopg.AsyncConnection.connect(self.dsn) as connection:
+            rows = await connection.execute("SELECT scope, usd, tokens, calls FROM model_budgets")
+            return {row[0]: (row[1], row[2], row[3]) for row in await rows.fetchall()}
+
+
+@asynccontextmanager
+async def a_desk(
+    dsn: str, folder: Path, script: str = HELLO, **settings: Any
+) -> AsyncIterator[Desk]:
+    """Start a model server, a gateway and a runner whose step ``ask`` runs."""
+    async with (
+        ModelServer(Script.parse(script), key=KEY) as models,
+        aiohttp.ClientSession() as http,
+    ):
+        credentials = credentials_from({"ANTHROPIC_API_KEY": KEY})
+        assert credentials is not None
+        provider = AnthropicProvider(http, credentials, models.url)
+        chosen = Models(ModelSettings(**settings), provider)
+        async with a_server(dsn, folder, models=chosen) as server:
+            run = a_run(a_step("ask"), a_step("later"))
+            await server.engine.context.runs.insert(run)
+            server.engine.context.wake_claims()
+            name, token = await server.runner()
+            async with connected(server.url, name, token) as runner:
+                await runner.hello()
+                await runner.hear(frames.Welcome)
+                assignment = await runner.take()
+                started = event(1, EventType.STEP_STARTED, "ask", attempt=1, **{"try": 1})
+                await runner.events(assignment, [started])
+                await runner.hear(frames.Ack)
+                own = step_token(StepClaim(run=run.id, attempt=1, step="ask"), token)
+                desk = Desk(server, models, dsn, run.id, own, runner, assignment)
+                try:
+                    yield desk
+                finally:
+                    for client in desk.clients:
+                        await client.close()
+
+
+@pytest.fixture
+async def desk(postgres_dsn: str, tmp_path: Path) -> AsyncGenerator[Desk, None]:
+    """Give a step that may call a model which says hello."""
+    async with a_desk(postgres_dsn, tmp_path) as desk:
+        yield desk
+
+
+# ── the way of a call ────────────────────────────────────────────────────────────────────────────
+
+
+async def test_a_stream_passes_through_and_is_counted(desk: Desk) -> None:
+    """The step sees the provider's events; usage, price and times are recorded, exactly."""
+    async with desk.client.messages.stream(**ASK) as stream:
+        assert await stream.get_final_text() == "hello there"
+    (row,) = await desk.usage()
+    assert (str(row["run_id"]), row["attempt"], row["step"]) == (desk.run, 1, "ask")
+    assert (row["client"], row["model"]) == ("anthropic/claude-sonnet", "claude-sonnet-5-5")
+    assert (row["input_tokens"], row["output_tokens"]) == (100, 20)
+    assert row["cost_usd"] == Decimal("0.0004")  # 100 at 2 $ and 20 at 10 $ a million
+    assert (row["outcome"], row["estimated"]) == ("answered", False)
+    assert row["first_token_ms"] <= row["total_ms"]
+
+
+async def test_an_answer_in_one_piece_is_counted_too(desk: Desk) -> None:
+    """Without streaming, the usage is the body's."""
+    message = await desk.client.messages.create(**ASK)
+    assert message.content[0].text == "hello there"
+    (row,) = await desk.usage()
+    assert (row["input_tokens"], row["output_tokens"], row["estimated"]) == (100, 20, False)
+
+
+async def test_the_provider_sees_the_key_and_the_step_does_not(desk: Desk) -> None:
+    """The key is added by the gateway; the step's own token goes no further."""
+    await desk.client.messages.create(**ASK)
+    (call,) = desk.models.calls
+    assert call.headers["x-api-key"] == KEY
+    assert desk.token not in json.dumps(call.headers) + call.body.decode()
+    assert json.loads(call.body)["model"] == "claude-sonnet-5-5"
+
+
+async def test_counters_hold_what_was_used_when_all_is_settled(desk: Desk) -> None:
+    """What was reserved is given back; each scope has the real amount and the number of calls."""
+    for _ in range(3):
+        await desk.client.messages.create(**ASK)
+    await desk.usage()
+    used = (Decimal("0.0012"), 360, 3)
+    assert dict.fromkeys(["step", "run", "workflow", "day"], used) == await desk.counters()
+
+
+# ── who may call ─────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_a_token_dies_with_its_step(desk: Desk) -> None:
+    """After `step_completed` is stored, the same token is refused."""
+    await desk.client.messages.create(**ASK)
+    done = event(2, EventType.STEP_COMPLETED, "ask", attempt=1, state="succeeded", tries=1)
+    await desk.runner.events(desk.assignment, [done])
+    await desk.runner.hear(frames.Ack)
+    await _refused(desk, desk.token, 401)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param({"step": "later"}, id="a-step-that-does-not-run"),
+        pytest.param({"step": "other"}, id="no-such-step"),
+        pytest.param({"attempt": 2}, id="another-attempt"),
+        pytest.param({"run": "00000000-0000-0000-0000-000000000000"}, id="another-run"),
+        pytest.param({"run": "x"}, id="not-an-id"),
+        pytest.param({"step": "a\0b"}, id="nul"),
+    ],
+)
+async def test_a_token_is_good_for_its_step_only(desk: Desk, change: dict[str, Any]) -> None:
+    """The runner's own signature under any other claim is refused."""
+    claim = StepClaim(**({"run": desk.run, "attempt": 1, "step": "ask"} | change))
+    await _refused(desk, step_token(claim, "secret"), 401)
+
+
+@pytest.mark.parametrize("token", ["", "x", "plue-step.x.y", "plue-step..", "plue-step.e30.x"])
+async def test_what_is_no_token_is_refused(desk: Desk, token: str) -> None:
+    """Mangled tokens are 401, never 500."""
+    async with aiohttp.ClientSession() as http:
+        answer = await http.post(
+            f"{desk.server.url}/runner/v1/llm/v1/messages", json=ASK, headers={"X-Api-Key": token}
+        )
+    assert answer.status == 401
+
+
+async def test_a_forged_token_is_refused(desk: Desk) -> None:
+    """A claim that another runner's token signed is refused."""
+    claim = StepClaim(run=desk.run, attempt=1, step="ask")
+    await _refused(desk, step_token(claim, "another runner's"), 401)
+
+
+async def _refused(desk: Desk, token: str, status: int, **ask: Any) -> APIStatusError:
+    calls = len(desk.models.calls)
+    with pytest.raises(APIStatusError) as refused:
+        await desk.with_token(token).messages.create(**(ASK | ask))
+    assert refused.value.status_code == status
+    assert len(desk.models.calls) == calls
+    return refused.value
+
+
+# ── what may be asked ────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("ask", "said"),
+    [
+        pytest.param({"metadata": {"user_id": "x"}}, "metadata", id="field"),
+        pytest.param({"model": "claude-sonnet-5-5"}, "no client", id="model-id"),
+        pytest.param({"model": "anthropic/claude-opus"}, "may not use", id="not-of-the-pool"),
+        pytest.param({"max_tokens": 33_000, "timeout": 5}, "at most", id="too-long"),
+        pytest.param(
+            {"tools": [{"type": "web_search_20260318", "name": "web_search"}]},
+            "way out",
+            id="server-tool",
+        ),
+        pytest.param(
+            {"tools": [{"type": "code_execution_20260521", "name": "web_fetch"}]},
+            "way out",
+            id="server-tool-in-disguise",
+        ),
+        pytest.param(
+            {"extra_body": {"mcp_servers": [{"url": "https://example.com"}]}},
+            "mcp_servers",
+            id="connector",
+        ),
+    ],
+)
+async def test_what_reaches_out_is_refused(
+    postgres_dsn: str, tmp_path: Path, ask: dict[str, Any], said: str
+) -> None:
+    """Fields, models and server tools beyond the lists are 400, and nothing is reserved."""
+    pool = PoolModels(frozenset({"anthropic/claude-sonnet"}), frozenset({"web_fetch"}))
+    async with a_desk(postgres_dsn, tmp_path, pools={"default": pool}) as desk:
+        error = await _refused(desk, desk.token, 400, **ask)
+        assert said in str(error)
+        assert await desk.counters() == {}
+
+
+# ── budgets ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def _budget(scope: Scope, **limit: Any) -> dict[str, Any]:
+    return {"budgets": Budgets({scope: Limit(**limit)})}
+
+
+@pytest.mark.parametrize(
+    ("scope", "unit", "limit"),
+    [
+        (Scope.STEP, "usd", Decimal("0.0105")),
+        (Scope.RUN, "tokens", 1150),
+        (Scope.WORKFLOW, "calls", 1),
+        (Scope.DAY, "usd", Decimal("0.0105")),
+    ],
+)
+async def test_a_budget_ends_calls_with_402(
+    postgres_dsn: str, tmp_path: Path, scope: Scope, unit: str, limit: Any
+) -> None:
+    """The call that may not fit is refused before it is made, with what is left and needed."""
+    async with a_desk(postgres_dsn, tmp_path, **_budget(scope, **{unit: limit})) as desk:
+        await desk.client.messages.create(**ASK)
+        error = await _refused(desk, desk.token, 402)
+        budget = error.response.json()["budget"]
+        assert (budget["scope"], budget["unit"]) == (scope.value, unit)
+        assert Decimal(budget["left"]) < Decimal(budget["needed"])
+        assert error.response.headers["x-should-retry"] == "false"
+
+
+async def test_calls_side_by_side_cannot_overspend(postgres_dsn: str, tmp_path: Path) -> None:
+    """Of ten calls at once, exactly those go through whose worst case fits together."""
+    script = "conversations: [{turns: [{text: hello, delay: 0.05}]}]"
+    async with a_desk(postgres_dsn, tmp_path, script, **_budget(Scope.RUN, calls=4)) as desk:
+        client = desk.client
+        answers = await asyncio.gather(
+            *(client.messages.create(**ASK) for _ in range(10)), return_exceptions=True
+        )
+        assert sum(isinstance(a, APIStatusError) for a in answers) == 6
+        assert len(desk.models.calls) == 4
+
+
+async def test_a_waiting_call_goes_on_when_the_budget_is_extended(
+    postgres_dsn: str, tmp_path: Path
+) -> None:
+    """A call held for a budget is made as soon as somebody extends it, and is paid once."""
+    async with a_desk(postgres_dsn, tmp_path, **_budget(Scope.RUN, calls=1)) as desk:
+        client = desk.client
+        await client.messages.create(**ASK)
+        held = asyncio.create_task(
+            client.messages.create(**ASK, extra_headers={"X-Plue-Wait": "20"})
+        )
+        await asyncio.sleep(0.2)
+        assert not held.done()
+        await desk.server.engine.extend_budget(desk.run, Amount(calls=1))
+        message = await asyncio.wait_for(held, 1.5)
+        assert message.content[0].text == "hello there"
+        assert (await desk.counters())["run"][2] == 2
+
+
+async def test_answers_tell_the_tightest_budget(postgres_dsn: str, tmp_path: Path) -> None:
+    """Each answer says how much of the tightest budget is left, so that an agent can be told."""
+    async with a_desk(postgres_dsn, tmp_path, **_budget(Scope.STEP, calls=4)) as desk:
+        raw = await desk.client.messages.with_raw_response.create(**ASK)
+        said = json.loads(raw.headers["x-plue-budget"])
+        assert said == {"scope": "step", "unit": "calls", "limit": "4", "left": "3"}
+
+
+# ── faults ───────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_overload_passes_through_and_costs_nothing(postgres_dsn: str, tmp_path: Path) -> None:
+    """A 529 reaches the step with its retry-after; nothing is paid or kept for it."""
+    script = "conversations: [{turns: [{text: hi, before: [{status: 529, retry_after_ms: 1500}]}]}]"
+    async with a_desk(postgres_dsn, tmp_path, script) as desk:
+        with pytest.raises(APIStatusError) as overloaded:
+            await desk.client.messages.create(**ASK)
+        assert overloaded.value.status_code == 529
+        assert overloaded.value.response.headers["retry-after-ms"] == "1500"
+        (row,) = await desk.usage()
+        assert (row["outcome"], row["cost_usd"], row["estimated"]) == ("status 529", 0, False)
+        assert (await desk.counters())["run"][:2] == (Decimal(0), 0)
+
+
+@pytest.mark.parametrize("after", [0, 1, 4, 6])
+async def test_a_cut_stream_is_settled_as_an_estimate(
+    postgres_dsn: str, tmp_path: Path, after: int
+) -> None:
+    """Wherever the provider's stream is cut, the step sees a cut, and an estimate is recorded."""
+    script = (
+        "conversations: [{turns: [{text: a long answer, usage: {input: 100, output: 20},"
+        f" before: [{{cut: {after}}}]}}]}}]"
+    )
+    async with a_desk(postgres_dsn, tmp_path, script) as desk:
+        with pytest.raises(Exception):  # noqa: B017, PT011 - the client has several for it
+            async with desk.client.messages.stream(**ASK) as stream:
+                await stream.until_done()
+        (row,) = await desk.usage()
+        assert (row["outcome"], row["estimated"]) == ("cut", True)
+        assert row["cost_usd"] > 0
+        assert (await desk.counters())["run"][0] == row["cost_usd"]
+
+
+async def test_a_step_that_goes_away_aborts_the_call(postgres_dsn: str, tmp_path: Path) -> None:
+    """When the caller leaves, the provider's answer is aborted at once, and settled as is."""
+    script = "conversations: [{turns: [{text: a very long answer, chunk: 1, before: [{hang: 6}]}]}]"
+    async with a_desk(postgres_dsn, tmp_path, script) as desk:
+        async with desk.client.messages.stream(**ASK) as stream:
+            async for event_ in stream:
+                if event_.type == "text":
+                    break
+        (row,) = await desk.usage()
+        assert (row["outcome"], row["estimated"]) == ("caller left", True)
+
+
+async def test_a_provider_that_is_away_is_said(postgres_dsn: str, tmp_path: Path) -> None:
+    """A provider that cannot be reached is 502, and costs nothing."""
+    async with a_desk(postgres_dsn, tmp_path) as desk:
+        await desk.models.close()
+        with pytest.raises(APIStatusError) as away:
+            await desk.client.messages.create(**ASK)
+        assert away.value.status_code == 502
+        (row,) = await desk.usage()
+        assert (row["outcome"], row["cost_usd"]) == ("provider away", 0)
+
+
+async def test_what_a_dead_gateway_left_open_is_settled(desk: Desk) -> None:
+    """A call that nobody settled counts as what it had reserved, marked as an estimate."""
+    usage = desk.server.engine.context.usage
+    caller = await usage.caller(desk.run, 1, "ask")
+    assert caller is not None
+    most = Amount(Decimal("0.5"), 1000, 1)
+    await usage.reserve(Wanted(caller, 1, "c", "m", most), Budgets())
+    assert await usage.settle_abandoned(older=timedelta(hours=1)) == 0
+    assert await usage.settle_abandoned(older=timedelta(0)) == 1
+    (row,) = await desk.usage()
+    assert (row["cost_usd"], row["estimated"]) == (Decimal("0.5"), True)
+    assert (await desk.counters())["run"] == (Decimal("0.5"), 1000, 1)
