@@ -89,6 +89,22 @@ class Record:
     def __getitem__(self, name: str) -> Any: ...
     def __contains__(self, name: object) -> bool: ...
 
+class Git:
+    """Questions to git about the workspace as the steps above left it.
+
+    The base is the pull request's merge base, the push's ``before``, else where the default
+    branch was left; ``base=`` names another one. *paths* are folders, files and patterns.
+    """
+
+    def diff(self, *paths: Any, base: str | Reference = ...) -> Output:
+        """Return the patch since the base, with uncommitted and new files."""
+
+    def changed_files(self, *paths: Any, base: str | Reference = ...) -> Reference:
+        """Return the sorted paths that differ from the base: changed, new or deleted."""
+
+    def log(self, *paths: Any, base: str | Reference = ..., most: int = 50) -> Output:
+        """Return the commits since the base, newest first: short id and subject, one a line."""
+
 class Context:
     """What a workflow function is given."""
 
@@ -98,6 +114,25 @@ class Context:
     """What triggered the run; fields that do not apply are None."""
     env: Record
     """The workflow's own ``env=``."""
+    git: Git
+
+    def read(self, path: str | Reference, *, default: str | Reference = ...) -> Output:
+        """Return a file's text without its trailing newlines; at most 1 MiB.
+
+        A missing file fails the run unless there is a *default*.
+        """
+
+    def write(self, path: str | Reference, text: Any) -> Handle:
+        """Write a file of the workspace, making the folders above it."""
+
+    def glob(self, *patterns: Any) -> Reference:
+        """Return the sorted paths of the files that match: ``ctx.glob("packages/*/setup.py")``.
+
+        ``*`` and ``?`` stay within a name, ``**`` is any folders.
+        """
+
+    def hash_files(self, *patterns: Any) -> Output:
+        """Return one hash over names and contents of the files that match."""
 
     def run(
         self,

@@ -12,10 +12,11 @@ from pydantic_core import to_json
 from plue.marks import Mark, reached
 from plue.wire.events import EventType, Reason, RunState, StepState
 from plue.wire.frames import Assignment, Cancel, Finished
-from plue.wire.plan import Plan, Step
+from plue.wire.plan import Plan, Shell, Step
 from plue_runner.command import Places, host_environment
 from plue_runner.faults import Fault, short
 from plue_runner.graph import Decision, Order, cleanup_decisions, fault_in, happened
+from plue_runner.hidden import HiddenRun
 from plue_runner.home import Home
 from plue_runner.journal import Journal
 from plue_runner.masking import Masker
@@ -67,7 +68,7 @@ class Attempt:
         self._cleans_up = True
         self._in_cleanup = False
         self._done: asyncio.Queue[asyncio.Task[Ended]] = asyncio.Queue()
-        self._running: dict[asyncio.Task[Ended], StepRun] = {}
+        self._running: dict[asyncio.Task[Ended], StepRun | HiddenRun] = {}
         self._ended: list[Ended] = []
 
     # ── from outside ─────────────────────────────────────────────────────────────────────────────
@@ -191,11 +192,17 @@ class Attempt:
             return self._unstarted(
                 decision.step, StepState.SKIPPED, decision.skip, decision.message
             )
-        step = StepRun(decision.step, setting, key=self._keys[decision.step.name])
+        step = self._run_of(decision.step, setting)
         task = asyncio.create_task(step.run())
         task.add_done_callback(self._done.put_nowait)
         self._running[task] = step
         return None
+
+    def _run_of(self, step: Step, setting: Setting) -> StepRun | HiddenRun:
+        key = self._keys[step.name]
+        if isinstance(step.action, Shell):
+            return StepRun(step, step.action, setting, key=key)
+        return HiddenRun(step, setting, key=key)
 
     def _unstarted(
         self, step: Step, state: StepState, reason: Reason, message: str | None = None

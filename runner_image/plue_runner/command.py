@@ -49,6 +49,7 @@ def host_environment() -> dict[str, str]:
 
 def prepared(
     step: Step,
+    action: Shell,
     *,
     key: str,
     number: int,
@@ -58,7 +59,7 @@ def prepared(
     host: Mapping[str, str],
     cookie: str,
 ) -> Command:
-    """Resolve every value of *step* for its try *number*, and write its script.
+    """Resolve every value of *step* and its *action* for try *number*, and write the script.
 
     *key* is a file name that belongs to this step alone. Raises Fault when a value is missing or
     too large, or the folder is missing; OSError when the disk is full.
@@ -68,7 +69,7 @@ def prepared(
     env = dict(host)
     env |= {"CI": "true", "TMPDIR": str(places.temporary)}
     env |= assignment.variables
-    for group in (assignment.env, step.action.holes, step.env):
+    for group in (assignment.env, action.holes, step.env):
         env |= {name: _variable(name, text, values, limit) for name, text in group.items()}
     env |= {
         "PLUE_OUTPUT": str(output),
@@ -86,8 +87,8 @@ def prepared(
             f"there is no folder {values.text(step.cwd) or str(cwd)!r} in the workspace",
             remedy="correct cwd=, or make the folder in an earlier step",
         )
-    argv = _argv(step.action, places.steps / f"{key}.script", values, limit)
-    stdin = step.action.stdin
+    argv = _argv(action, places.steps / f"{key}.script", values, limit)
+    stdin = action.stdin
     content = None if stdin is None else values.text(stdin).encode()
     _fresh(output, b"")
     return Command(argv, {_raw(k): _raw(v) for k, v in env.items()}, cwd, content, output)

@@ -30,9 +30,14 @@ class Journal:
         self._first_start = 0
         self._began = monotonic()
 
-    def write(self, kind: EventType, step: str, body: dict[str, JsonValue]) -> None:
-        """Record an event. Fields of *body* that are None are left out."""
-        if kind is EventType.STEP_STARTED and not self._first_start:
+    def write(
+        self, kind: EventType, step: str, body: dict[str, JsonValue], *, harmless: bool = False
+    ) -> None:
+        """Record an event. Fields of *body* that are None are left out.
+
+        The start of a *harmless* step is none that the store must know of.
+        """
+        if kind is EventType.STEP_STARTED and not self._first_start and not harmless:
             self._first_start = self.spool.last + 1
         present: dict[str, JsonValue] = {
             key: self.masker.json(value) if key in _FREE_TEXT else value

@@ -14,7 +14,7 @@ from pydantic import JsonValue
 from plue.marks import Mark, reached
 from plue.wire.events import EventType, Reason, StepState
 from plue.wire.frames import Assignment
-from plue.wire.plan import RefField, Step
+from plue.wire.plan import RefField, Shell, Step
 from plue_runner import outputs as output_file
 from plue_runner.capture import Capture
 from plue_runner.command import Command, Places, prepared
@@ -28,7 +28,7 @@ from plue_runner.trial import Stop, Trial
 from plue_runner.typed import parsed
 from plue_runner.values import Result, Values
 
-__all__ = ["Ended", "Setting", "StepRun"]
+__all__ = ["Ended", "Setting", "StepRun", "complete", "journal_start"]
 
 _DRAIN_SECONDS = 1.0  # how long a background process may hold the pipe after the step has ended
 _STUCK_PIPE_SECONDS = 5.0  # the same, after all that can be found has been killed
@@ -59,12 +59,47 @@ class Ended:
     message: str | None = None
 
 
-class StepRun:
-    """One step that runs now."""
+def journal_start(step: Step, setting: Setting, number: int, *, harmless: bool = False) -> None:
+    """Record that try *number* of *step* starts; *harmless* ones may be repeated without a word."""
+    body: dict[str, JsonValue] = {
+        "attempt": setting.assignment.attempt,
+        "try": number,
+        "shown": short(step.action.shown),
+    }
+    setting.journal.write(EventType.STEP_STARTED, step.name, body, harmless=harmless)
 
-    def __init__(self, step: Step, setting: Setting, *, key: str) -> None:
+
+def complete(step: Step, setting: Setting, last: Trial, duration: int) -> Ended:
+    """Record how *step* ended with its *last* try, after *duration* milliseconds."""
+    tries = last.number if last.began else last.number - 1
+    masked = setting.journal.masker.json(last.outputs)
+    outputs = masked if isinstance(masked, dict) else {}
+    setting.values.record(
+        step.name,
+        Result(last.state, last.reason, last.exit_code, last.captures, outputs),
+    )
+    body: dict[str, JsonValue] = {
+        "attempt": setting.assignment.attempt,
+        "state": last.state.value,
+        "reason": last.reason,
+        "message": last.message,
+        "exit_code": last.exit_code,
+        "tries": tries,
+        "duration_ms": duration,
+        "outputs": outputs or None,
+        "tail": (last.end or None) if last.state is StepState.FAILED else None,
+    }
+    setting.journal.write(EventType.STEP_COMPLETED, step.name, body)
+    return Ended(step, last.state, last.reason, tries, last.message)
+
+
+class StepRun:
+    """One step that runs a command now."""
+
+    def __init__(self, step: Step, action: Shell, setting: Setting, *, key: str) -> None:
         """Prepare to run *step*; *key* is a file name that belongs to it alone."""
         self._step = step
+        self._action = action
         self._setting = setting
         self._key = key
         self._loop = asyncio.get_running_loop()
@@ -88,35 +123,12 @@ class StepRun:
         last = await self._try(1)
         while self._may_try_again(last):
             last = await self._try(last.number + 1)
-        return self._complete(last, int((monotonic() - began) * 1000))
+        return complete(self._step, self._setting, last, int((monotonic() - began) * 1000))
 
     def _may_try_again(self, last: Trial) -> bool:
         # What could not even start will not start the next time.
         failed = last.began and last.state is StepState.FAILED
         return failed and self._stopped is None and last.number <= self._step.retry
-
-    def _complete(self, last: Trial, duration: int) -> Ended:
-        tries = last.number if last.began else last.number - 1
-        setting = self._setting
-        masked = setting.journal.masker.json(last.outputs)
-        outputs = masked if isinstance(masked, dict) else {}
-        setting.values.record(
-            self._step.name,
-            Result(last.state, last.reason, last.exit_code, last.captures, outputs),
-        )
-        body: dict[str, JsonValue] = {
-            "attempt": setting.assignment.attempt,
-            "state": last.state.value,
-            "reason": last.reason,
-            "message": last.message,
-            "exit_code": last.exit_code,
-            "tries": tries,
-            "duration_ms": duration,
-            "outputs": outputs or None,
-            "tail": (last.end or None) if last.state is StepState.FAILED else None,
-        }
-        setting.journal.write(EventType.STEP_COMPLETED, self._step.name, body)
-        return Ended(self._step, last.state, last.reason, tries, last.message)
 
     # ── one try ──────────────────────────────────────────────────────────────────────────────────
 
@@ -129,7 +141,7 @@ class StepRun:
             command = self._prepare(number)
             if self._must_be_known():
                 this.began = True
-                self._journal_start(number)
+                journal_start(self._step, self._setting, number)
                 await self._known()
                 reached(Mark.R_STEP_KNOWN)
                 if self._stopped is not None:
@@ -141,7 +153,7 @@ class StepRun:
             return this
         if not this.began:
             this.began = True
-            self._journal_start(number)
+            journal_start(self._step, self._setting, number)
         stop = await self._watch(process, pipes)
         await self._settle(process, pipes, stop)
         reached(Mark.R_STEP_ENDED)
@@ -187,6 +199,7 @@ class StepRun:
         try:
             return prepared(
                 self._step,
+                self._action,
                 key=self._key,
                 number=number,
                 assignment=setting.assignment,
@@ -215,7 +228,7 @@ class StepRun:
                     stderr=stderr_end,
                 )
             except (OSError, ValueError) as error:
-                raise start_fault(error, command.argv, self._step.action) from error
+                raise start_fault(error, command.argv, self._action) from error
             ours.pop_all()
         self._process = process
         reached(Mark.R_STEP_SPAWNED)
@@ -243,12 +256,6 @@ class StepRun:
         chunker = Chunker(journal.masker, this.keep)
         ends: dict[StreamName, int] = {"stdout": stdout, "stderr": stderr}
         return Pipes(ends, chunker=chunker, emit=emit, spool=journal.spool)
-
-    def _journal_start(self, number: int) -> None:
-        attempt = self._setting.assignment.attempt
-        shown = self._step.action.shown or self._step.action.script or ""
-        body: dict[str, JsonValue] = {"attempt": attempt, "try": number, "shown": short(shown)}
-        self._setting.journal.write(EventType.STEP_STARTED, self._step.name, body)
 
     # ── until it ends ────────────────────────────────────────────────────────────────────────────
 

@@ -7,7 +7,22 @@ from pydantic import JsonValue
 from pydantic_core import to_json
 
 from plue.wire.events import Reason, StepState
-from plue.wire.plan import Data, Lit, Plan, Ref, RefField, Text
+from plue.wire.plan import (
+    Action,
+    Data,
+    Failure,
+    Git,
+    Glob,
+    HashFiles,
+    Lit,
+    Plan,
+    Read,
+    Ref,
+    RefField,
+    Shell,
+    Text,
+    Write,
+)
 from plue_runner.capture import Capture
 from plue_runner.faults import Fault
 
@@ -124,12 +139,26 @@ def refs_of(plan: Plan, env: Mapping[str, Text]) -> set[tuple[str, RefField]]:
     """Return which fields of which steps the plan, or the workflow's *env*, uses."""
     texts: list[Text] = [*env.values(), *(fail.reason for fail in plan.fails)]
     for step in plan.steps:
-        shell = step.action
-        texts += (*step.env.values(), step.cwd, *(shell.argv or ()), *shell.holes.values())
-        if shell.stdin is not None:
-            texts.append(shell.stdin)
+        texts += (*step.env.values(), step.cwd, *_texts_of(step.action))
     if plan.end is not None:
         texts += (value for value in plan.end.outputs.values() if isinstance(value, tuple))
     refs = {(part.ref, part.field) for text in texts for part in text if isinstance(part, Ref)}
     refs.update((ref.ref, ref.field) for ref in plan.awaits)
     return refs
+
+
+def _texts_of(action: Action) -> list[Text]:
+    match action:
+        case Shell():
+            stdin = () if action.stdin is None else (action.stdin,)
+            return [*(action.argv or ()), *action.holes.values(), *stdin]
+        case Read():
+            return [action.path, action.default or ()]
+        case Write():
+            return [action.path, action.text]
+        case Glob() | HashFiles():
+            return [*action.patterns]
+        case Git():
+            return [*(base.rev for base in action.bases), *action.paths]
+        case Failure():
+            return [action.reason]

@@ -61,6 +61,7 @@ class Code(StrEnum):
     PARALLEL_HANDLE = "PLU308"
     SUCCESS_IN_BRANCH = "PLU309"
     OK_UNHANDLED = "PLU310"
+    PATH = "PLU320"
     CMD_IS_DATA = "PLU401"
     HOLE = "PLU402"
     HOLE_OTHER_SHELL = "PLU403"
@@ -378,6 +379,14 @@ _TEXTS: Final[tuple[tuple[Code, str, str], ...]] = (
         (
             "A failure that nobody handles ends the branch, so code that asks .ok or .exit_code is "
             "never reached after one. Add continue_on_error=True to the step that is asked."
+        ),
+    ),
+    (
+        Code.PATH,
+        "The path is not inside the workspace",
+        (
+            "ctx.read, ctx.glob, ctx.write and ctx.git work inside the workspace. Paths are "
+            "relative to it; absolute ones, `..` and links that lead out are refused."
         ),
     ),
     (

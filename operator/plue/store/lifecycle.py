@@ -12,6 +12,7 @@ from plue.domain.run import RunId, RunnerId
 from plue.store.database import Database, seconds
 from plue.store.queue import ClaimKey
 from plue.wire.events import Reason, RunState
+from plue.wire.plan import HIDDEN_KINDS
 
 __all__ = ["LifecycleStore", "OverdueRun", "PendingCancel"]
 
@@ -108,7 +109,13 @@ class LifecycleStore:
     ) -> list[tuple[ClaimKey, LostRun]]:
         """Return runs whose runner surely executes nothing any more."""
         rows = await self._database.rows(
-            "runs_lost", {"lease_counts": lease_counts, "margin": seconds(margin), "limit": limit}
+            "runs_lost",
+            {
+                "lease_counts": lease_counts,
+                "margin": seconds(margin),
+                "limit": limit,
+                "harmless": sorted(HIDDEN_KINDS),
+            },
         )
         return [
             (

@@ -6,12 +6,20 @@ number; adding an optional one is not.
 
 from plue.wire.events import EventType, Reason, RunnerEvent, RunState, StepState
 from plue.wire.plan import (
+    HIDDEN_KINDS,
+    Action,
     Data,
     End,
     Fail,
+    Failure,
+    Git,
+    GitBase,
+    Glob,
+    HashFiles,
     Lit,
     Part,
     Plan,
+    Read,
     Ref,
     RefField,
     Shell,
@@ -19,16 +27,25 @@ from plue.wire.plan import (
     Step,
     Text,
     When,
+    Write,
 )
 
 __all__ = [
+    "HIDDEN_KINDS",
+    "Action",
     "Data",
     "End",
     "EventType",
     "Fail",
+    "Failure",
+    "Git",
+    "GitBase",
+    "Glob",
+    "HashFiles",
     "Lit",
     "Part",
     "Plan",
+    "Read",
     "Reason",
     "Ref",
     "RefField",
@@ -40,4 +57,5 @@ __all__ = [
     "StepState",
     "Text",
     "When",
+    "Write",
 ]

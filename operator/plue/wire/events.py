@@ -117,6 +117,8 @@ class Reason(StrEnum):
     VALUE_TOO_LARGE = "ValueTooLarge"
     OUTPUT_TOO_LARGE = "OutputTooLarge"
     INVALID_OUTPUT = "InvalidOutput"
+    INVALID_PATH = "InvalidPath"  # a path leads out of the workspace, or is no file
+    GIT_FAILED = "GitFailed"  # git could not answer; the message has what it said
     UNSUPPORTED = "Unsupported"  # planned and valid, but this version cannot run it
 
 

@@ -11,12 +11,20 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 __all__ = [
+    "HIDDEN_KINDS",
+    "Action",
     "Data",
     "End",
     "Fail",
+    "Failure",
+    "Git",
+    "GitBase",
+    "Glob",
+    "HashFiles",
     "Lit",
     "Part",
     "Plan",
+    "Read",
     "Ref",
     "RefField",
     "Shell",
@@ -24,6 +32,7 @@ __all__ = [
     "Step",
     "Text",
     "When",
+    "Write",
 ]
 
 
@@ -106,6 +115,82 @@ class Shell(_Frozen):
     shown: str = ""
 
 
+# ── hidden steps: what the runner does itself, at its place among the others ─────────────────────
+
+
+class Read(_Frozen):
+    """A file's text as ``stdout``; ``default`` stands in where there is no such file."""
+
+    kind: Literal["read"] = "read"
+    path: Text
+    default: Text | None = None
+    shown: str = ""
+
+
+class Glob(_Frozen):
+    """The sorted paths of files that match, as ``outputs.files``; ``**`` is any folders."""
+
+    kind: Literal["glob"] = "glob"
+    patterns: tuple[Text, ...]
+    shown: str = ""
+
+
+class HashFiles(_Frozen):
+    """The SHA-256 over names and contents of the files that match, in hex, as ``stdout``."""
+
+    kind: Literal["hash"] = "hash"
+    patterns: tuple[Text, ...]
+    shown: str = ""
+
+
+class Write(_Frozen):
+    """Writes a file of the workspace, making the folders above it."""
+
+    kind: Literal["write"] = "write"
+    path: Text
+    text: Text
+    shown: str = ""
+
+
+class GitBase(_Frozen):
+    """A commit to compare with: ``rev`` itself, or where HEAD left it (``merge_base``)."""
+
+    rev: Text
+    merge_base: bool = True
+
+
+class Git(_Frozen):
+    """A question to git: ``diff`` and ``log`` as ``stdout``, changed files as ``outputs.files``.
+
+    The first of ``bases`` that exists counts. ``paths`` narrow the answer; ``most`` commits are
+    listed.
+    """
+
+    kind: Literal["git"] = "git"
+    query: Literal["diff", "log", "changed_files"]
+    bases: tuple[GitBase, ...]
+    paths: tuple[Text, ...] = ()
+    most: Annotated[int, Field(ge=1, le=10_000)] = 50
+    shown: str = ""
+
+
+class Failure(_Frozen):
+    """``ctx.fail(reason)`` in a called workflow: a step that fails with this reason."""
+
+    kind: Literal["fail"] = "fail"
+    reason: Text
+    shown: str = ""
+
+
+HIDDEN_KINDS: frozenset[str] = frozenset({"read", "glob", "hash", "write", "git", "fail"})
+"""Steps that touch nothing but the workspace: harmless to repeat, and shown discreetly."""
+
+Action = Annotated[
+    Shell | Read | Glob | HashFiles | Write | Git | Failure, Field(discriminator="kind")
+]
+"""What a step does; ``kind`` says which, ``shown`` says it to people."""
+
+
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
@@ -120,7 +205,7 @@ class Step(_Frozen):
     """
 
     name: Annotated[str, Field(min_length=1, max_length=200)]
-    action: Shell
+    action: Action
     needs: tuple[str, ...] = ()
     when: When = When.SUCCESS
     continue_on_error: bool = False

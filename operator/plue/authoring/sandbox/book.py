@@ -85,8 +85,10 @@ class Book:
             raise problem
 
     @contextmanager
-    def recording(self, name: str) -> Iterator[Recorded]:
+    def recording(self, name: str, *, hidden: bool = False) -> Iterator[Recorded]:
         """Give a step its final name and its place; the caller ends with ``close_step``.
+
+        A *hidden* one was not named by the author: its name says its branch, and counts there.
 
         When something ends the evaluation in between, such as an option whose value is not known
         yet, the step was never there.
@@ -94,7 +96,7 @@ class Book:
         self.check_open()
         branch = self.branch
         frontier, repeats, forward = list(branch.frontier), dict(branch.repeats), len(self.forward)
-        step = self._open_step(name)
+        step = self._open_step(name, hidden=hidden)
         try:
             yield step
         except BaseException:
@@ -103,7 +105,7 @@ class Book:
             branch.frontier, branch.repeats = frontier, repeats
             raise
 
-    def _open_step(self, name: str) -> Recorded:
+    def _open_step(self, name: str, *, hidden: bool) -> Recorded:
         place = author_place() or Place("", 1)
         if len(self.steps) >= MAX_STEPS:
             raise Problem(
@@ -111,7 +113,8 @@ class Book:
                 f"the run has more than {MAX_STEPS} steps",
                 remedy="let one step do several things, or look for a loop that does not end",
             )
-        step = Recorded(self, self._unique(name, place), place, self.branch, name)
+        unique = self._unique_hidden(name) if hidden else self._unique(name, place)
+        step = Recorded(self, unique, place, self.branch, name)
         self.steps[step.name] = step
         self.branch.made.append(step)
         return step
@@ -138,6 +141,16 @@ class Book:
             )
         )
         return self._free(name)
+
+    def _unique_hidden(self, name: str) -> str:
+        branch = self.branch
+        # Branches are evaluated at different times: counting over all of them would not replay.
+        if branch.path:
+            name = f"{name} [{'.'.join(branch.path)}]"
+        if name not in self.steps:
+            return name
+        count = branch.repeats[name] = branch.repeats.get(name, 1) + 1
+        return f"{name}#{count}"
 
     def _free(self, name: str) -> str:
         number = 2

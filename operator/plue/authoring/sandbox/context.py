@@ -18,17 +18,18 @@ from plue.authoring.sandbox.steps import (
     Action,
     attempt,
     command_of,
+    definition_of,
     environment_of,
     number_of,
     references_in,
     refuse_nul,
     seconds_of,
-    site_of,
     step_name_of,
     wire_text,
 )
 from plue.authoring.sandbox.texts import text_of
 from plue.authoring.sandbox.values import Guarded, Record, Ref, Text, settle, unmark
+from plue.authoring.sandbox.workspace import GitSteps, WorkspaceSteps, bases_of
 
 __all__ = ["Branches", "Context", "Defaults"]
 
@@ -40,14 +41,9 @@ _CLEANUP: Final = ("name", "cmd", "env", "cwd", "stdin", "shell", "timeout")
 _NOT_YET: Final = {
     "cache": "the option cache=",
     "secrets": "ctx.secrets",
-    "git": "ctx.git",
     "repo": "ctx.repo",
-    "read": "ctx.read",
-    "glob": "ctx.glob",
-    "write": "ctx.write",
     "call": "ctx.call",
     "cache_key": "ctx.cache_key",
-    "hash_files": "ctx.hash_files",
     "approval": "ctx.approval",
     "llm": "model steps",
     "agent": "agent steps",
@@ -100,6 +96,8 @@ class Context(Guarded):
             "inputs": Record(inputs, strict="ctx.inputs"),
             "event": Record(event),
             "env": Environment(defaults.env),
+            "git": GitSteps(book, _refuse_generator, bases_of(event)),
+            **WorkspaceSteps(book, _refuse_generator).members,
         }
         self.outputs: dict[str, object] | None = None
         self.warnings: list[Problem] = []
@@ -186,22 +184,11 @@ class Context(Guarded):
         folder: str | Text = ""
         cwd = attempt(book, lambda: _folder(options.get("cwd")), folder)
         used = [*action.used, *references_in(env, cwd)]
-        return {
-            "name": step.name,
-            "action": action.wire,
-            "needs": book.order(step, depends_on, list(dict.fromkeys(used))),
-            "when": "success",
-            "continue_on_error": False,
+        needs = book.order(step, depends_on, list(dict.fromkeys(used)))
+        return definition_of(step, action.wire, needs) | {
             "env": {name: wire_text(value) for name, value in env.items()},
             "cwd": wire_text(cwd),
             "timeout_seconds": attempt(book, lambda: _seconds(options, "timeout"), None),
-            "idle_timeout_seconds": None,
-            "retry": 0,
-            "cleanup": False,
-            "once": False,
-            "output_schema": None,
-            "branch": list(step.branch.path),
-            "site": site_of(step),
         }
 
     def _arguments(

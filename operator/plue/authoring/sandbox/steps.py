@@ -26,10 +26,12 @@ from plue.authoring.sandbox.values import (
 __all__ = [
     "Action",
     "command_of",
+    "definition_of",
     "environment_of",
     "number_of",
     "references_in",
     "seconds_of",
+    "shown_text",
     "step_name_of",
     "wire_text",
 ]
@@ -258,7 +260,7 @@ def _words(
     for word in words:
         refuse_nul(word, "the command")
         check_size(word, "a word of the command")
-    shown = " ".join(_quoted(_shown_text(word)) for word in words)
+    shown = " ".join(_quoted(shown_text(word)) for word in words)
     return _wire_shell(argv=[wire_text(w) for w in words], shown=shown), references_in(words), []
 
 
@@ -277,8 +279,8 @@ def _is_data() -> Problem:
 _LONGEST_SHOWN: Final = 80
 
 
-def _shown_text(text: str | Text | Ref) -> str:
-    """Return a command as people read it; long values are cut."""
+def shown_text(text: str | Text | Ref) -> str:
+    """Return a text as people read it; long values are cut."""
     shown = ""
     for part in parts_of(text):
         if isinstance(part, str):
@@ -322,7 +324,7 @@ def _script(
         script=placed.script,
         shell=shell,
         holes={name: [_wire_part(part)] for name, part in holes.items()},
-        shown=_shown_text(cmd).strip(),
+        shown=shown_text(cmd).strip(),
     )
     values = list(holes.values())
     warnings = [
@@ -382,6 +384,27 @@ def attempt(book: Book, make: Callable[[], _T], instead: _T) -> _T:
     except Problem as problem:
         book.report(problem)
         return instead
+
+
+def definition_of(step: Recorded, action: dict[str, object], needs: list[str]) -> dict[str, object]:
+    """Return a step as ``plue.wire.plan.Step`` dumps it, without any option of the author's."""
+    return {
+        "name": step.name,
+        "action": action,
+        "needs": needs,
+        "when": "success",
+        "continue_on_error": False,
+        "env": {},
+        "cwd": [],
+        "timeout_seconds": None,
+        "idle_timeout_seconds": None,
+        "retry": 0,
+        "cleanup": False,
+        "once": False,
+        "output_schema": None,
+        "branch": list(step.branch.path),
+        "site": site_of(step),
+    }
 
 
 def site_of(step: Recorded) -> dict[str, object]:

@@ -44,8 +44,8 @@ SELECT r.id AS run_id, r.attempt, r.state, r.runner_id, r.cancel_state, r.cancel
        r.cancel_message, s.attempts AS attempts_allowed, n.state AS runner_state,
        n.reason AS runner_reason, n.message AS runner_message,
        EXISTS (SELECT FROM workflow_steps t
-                WHERE t.run_id = r.id AND t.attempt = r.attempt AND t.started_at IS NOT NULL)
-           AS a_step_started,
+                WHERE t.run_id = r.id AND t.attempt = r.attempt AND t.started_at IS NOT NULL
+                  AND t.kind <> ALL (%(harmless)s::text[])) AS a_step_started,
        EXISTS (SELECT FROM workflow_steps t
                 WHERE t.run_id = r.id AND t.attempt = r.attempt AND t.started_at IS NOT NULL
                   AND t.once) AS a_once_step_started
