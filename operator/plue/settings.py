@@ -25,6 +25,7 @@ class Settings(BaseSettings):
     database: SecretStr | None = Field(default=None, description="A Postgres instead of ours.")
     runners: int = Field(default=2, ge=0, le=100, description="Runners that wait, warm.")
     max_runners: int = Field(default=8, ge=1, le=200, description="Runners at most.")
+    model_server: Path | None = Field(default=None, description="A script that answers models.")
     log_days: int = Field(default=30, ge=1, le=3650, description="How long logs are kept.")
     run_days: int = Field(default=90, ge=1, le=3650, description="How long runs are kept.")
 

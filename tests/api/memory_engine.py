@@ -5,7 +5,7 @@ import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 from pydantic_core import to_json
@@ -13,6 +13,7 @@ from typing_extensions import override
 
 from plue.authoring.results import Description, Diagnostic, Planned, Trigger, WorkflowInfo
 from plue.authoring.sources import Sources
+from plue.domain.budget import Amount
 from plue.domain.run import (
     RunDetails,
     RunFilter,
@@ -25,6 +26,7 @@ from plue.domain.run import (
 )
 from plue.engine.service import Engine
 from plue.errors import GoneError, NotFoundError, PlueError, RejectedError
+from plue.store.usage import UsageLine
 from plue.wire.events import EventType, Reason, RunState, StepState
 from plue.wire.frames import Workspace
 from plue.wire.plan import End, Plan, Shell, Step
@@ -243,6 +245,22 @@ class MemoryEngine(Engine):
     async def rerun(self, run: RunId) -> RunId:
         old = self.record(run)
         return self.add_run(replace(old.submission, rerun_of=run)).id
+
+    @override
+    async def usage(
+        self, since: date, until: date, *, by: Sequence[str], workflow: str | None = None
+    ) -> Sequence[UsageLine]:
+        self._may_fail()
+        return ()
+
+    @override
+    async def usage_of(self, run: RunId) -> Sequence[UsageLine]:
+        self.record(run)
+        return ()
+
+    @override
+    async def extend_budget(self, run: RunId, extra: Amount, *, step: str | None = None) -> None:
+        self.record(run)
 
     @override
     async def find(self, reference: str) -> RunId:

@@ -8,7 +8,7 @@ from typing import Any
 from aiohttp import web
 from pydantic_core import to_json
 
-from plue.api import events, house, logs, runs, uploads, workflows
+from plue.api import events, house, logs, runs, uploads, usage, workflows
 from plue.api.access import Access, access_middleware
 from plue.api.journal import journal_middleware
 from plue.api.keys import BLOBS, DOCUMENT, ENGINE, HOUSE, STREAMS, TREE, ApiLimits, House
@@ -18,6 +18,7 @@ from plue.api.models import (
     CreateRun,
     EventBody,
     EventFrame,
+    ExtendBudget,
     Health,
     LogLine,
     ParseRequest,
@@ -26,12 +27,13 @@ from plue.api.models import (
     RunDetail,
     RunPage,
     ServerInfo,
+    UsageReport,
     WorkflowBody,
     WorkflowList,
 )
 from plue.api.openapi import openapi_document
 from plue.api.problems import problem_middleware
-from plue.api.queries import EventsQuery, LogsQuery, RunsQuery
+from plue.api.queries import EventsQuery, LogsQuery, RunsQuery, UsageQuery
 from plue.api.routes import JSON, Nothing, Route, register
 from plue.api.streams import OpenStreams
 from plue.engine.ports import Repository
@@ -158,6 +160,34 @@ ROUTES: tuple[Route[Any, Any], ...] = (
         produces={JSON: RunDetail},
         status=201,
         errors=(409, 410),
+    ),
+    Route(
+        method="GET",
+        path=f"{_V1}/runs/{{id}}/usage",
+        handler=usage.get_run_usage,
+        summary="Show what a run's steps used of models, and what it cost",
+        query=Nothing,
+        body=Nothing,
+        produces={JSON: UsageReport},
+    ),
+    Route(
+        method="POST",
+        path=f"{_V1}/runs/{{id}}/budget",
+        handler=usage.extend_budget,
+        summary="Allow a run, or one of its steps, more than its budget",
+        description="Steps that wait with reason `Budget` go on when it is enough.",
+        query=Nothing,
+        body=ExtendBudget,
+        produces={JSON: UsageReport},
+    ),
+    Route(
+        method="GET",
+        path=f"{_V1}/usage",
+        handler=usage.get_usage,
+        summary="Sum model usage up, by day, workflow, repository and model",
+        query=UsageQuery,
+        body=Nothing,
+        produces={JSON: UsageReport},
     ),
     Route(
         method="POST",

@@ -3,7 +3,7 @@
 Times are RFC 3339 in UTC; durations are milliseconds unless the name says otherwise.
 """
 
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
@@ -17,6 +17,7 @@ __all__ = [
     "DiagnosticBody",
     "EventBody",
     "EventFrame",
+    "ExtendBudget",
     "FieldError",
     "Health",
     "LogLine",
@@ -30,6 +31,8 @@ __all__ = [
     "ServerInfo",
     "StepBody",
     "TriggerBody",
+    "UsageLineBody",
+    "UsageReport",
     "Waiting",
     "WorkflowBody",
     "WorkflowList",
@@ -286,6 +289,42 @@ class LogLine(_Response):
     partial: bool = Field(
         default=False, description="A very long line goes on in the stream's next item."
     )
+
+
+class UsageLineBody(_Response):
+    """Model usage, summed up. Keys that it was not grouped by are absent."""
+
+    day: date | None = None
+    workflow: str | None = None
+    repository: str | None = None
+    model: str | None = None
+    step: str | None = None
+    calls: int
+    input_tokens: int = Field(description="Without what the cache read and wrote.")
+    output_tokens: int
+    cache_read_tokens: int
+    cache_write_tokens: int
+    web_searches: int
+    cost_usd: float
+    estimated: bool = Field(
+        default=False, description="Some of it is an estimate: an answer was cut."
+    )
+
+
+class UsageReport(_Response):
+    """Model usage by the keys that were asked for, and its total."""
+
+    lines: list[UsageLineBody]
+    cost_usd: float
+
+
+class ExtendBudget(_Request):
+    """Allow a run, or one of its steps, so much more than its budget."""
+
+    step: str | None = Field(default=None, min_length=1, max_length=200)
+    usd: float = Field(default=0, ge=0, le=1_000_000, allow_inf_nan=False)
+    tokens: int = Field(default=0, ge=0, le=10**12)
+    calls: int = Field(default=0, ge=0, le=10**6)
 
 
 class Blob(_Response):

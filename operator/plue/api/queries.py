@@ -1,12 +1,13 @@
 """The query parameters of the users' API, one model a route."""
 
+from datetime import date
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from plue.wire.events import RunState
 
-__all__ = ["EventsQuery", "LogsQuery", "RunsQuery"]
+__all__ = ["EventsQuery", "LogsQuery", "RunsQuery", "UsageQuery"]
 
 MAX_NUMBER = 2**63 - 1
 """The largest number Postgres can compare with."""
@@ -66,3 +67,16 @@ class LogsQuery(_Query):
         default=None, description="Only this stream."
     )
     timestamps: Flag = Field(default=False, description="Begin each line with its time.")
+
+
+class UsageQuery(_Query):
+    """Which model usage, and how it is summed up."""
+
+    since: date | None = Field(default=None, description="First day, UTC; 30 days ago if absent.")
+    until: date | None = Field(default=None, description="Last day, UTC; today if absent.")
+    by: list[Literal["day", "workflow", "repository", "model"]] = Field(
+        default=[], max_length=4, description="A line for each of these; may be repeated."
+    )
+    workflow: str | None = Field(
+        default=None, min_length=1, max_length=200, description="Only of this workflow."
+    )

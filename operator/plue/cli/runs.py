@@ -10,6 +10,7 @@ import typer
 
 from plue.cli.context import here, refuse_to_leave_private, server
 from plue.cli.words import Words
+from plue.errors import UsageError
 
 if TYPE_CHECKING:
     from plue.cli.client import Api
@@ -257,3 +258,29 @@ def _quoted(reference: str) -> str:
     from urllib.parse import quote
 
     return quote(reference, safe="")
+
+
+@app.command()
+def extend(
+    run: Which = "latest",
+    *,
+    usd: Annotated[float, typer.Option(min=0, help="So many US dollars more.")] = 0,
+    tokens: Annotated[int, typer.Option(min=0, help="So many tokens more.")] = 0,
+    calls: Annotated[int, typer.Option(min=0, help="So many calls more.")] = 0,
+    step: Annotated[str | None, typer.Option(help="Only this step's budget.")] = None,
+) -> None:
+    """Allow a run more model usage; steps that wait for their budget go on.
+
+    Examples:
+      plue run extend review-12 --usd 2
+      plue run extend --step fix --tokens 200000
+
+    """
+    from plue.cli.usage import usage_lines
+
+    if not (usd or tokens or calls):
+        raise UsageError("say by how much", remedy="give --usd, --tokens or --calls")
+    with server() as api:
+        body = {"usd": usd, "tokens": tokens, "calls": calls, "step": step}
+        report = api.post(f"/runs/{_quoted(run)}/budget", body)
+    print("\n".join(usage_lines(report["lines"], ["step", "model"], report["cost_usd"])))

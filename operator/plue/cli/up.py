@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -32,6 +33,10 @@ def up(
     tree: Annotated[
         Path | None, typer.Option(help="The project [default: around the current folder].")
     ] = None,
+    model_server: Annotated[
+        Path | None,
+        typer.Option(metavar="SCRIPT", help="Answer model calls from a script, without a key."),
+    ] = None,
     private: Annotated[bool, typer.Option(hidden=True)] = False,
 ) -> None:
     """Start a server, its database and warm runners; Ctrl-C ends them.
@@ -44,13 +49,21 @@ def up(
       plue up --database postgresql://user@host/plue
 
     Every option can be given as a variable too: PLUE_PORT, PLUE_DATA, PLUE_RUNNERS,
-    PLUE_MAX_RUNNERS, PLUE_DATABASE, PLUE_LOG_DAYS, PLUE_RUN_DAYS.
+    PLUE_MAX_RUNNERS, PLUE_DATABASE, PLUE_LOG_DAYS, PLUE_RUN_DAYS, PLUE_MODEL_SERVER. Models are
+    called with ANTHROPIC_API_KEY, which no step ever sees.
 
     Local mode isolates accidents, not attackers: a workflow can do whatever you can.
 
     """
     try:
-        _up(port, data, runners, database, tree, private=private)
+        given = {
+            "port": port,
+            "data": data,
+            "runners": runners,
+            "database": database,
+            "model_server": model_server,
+        }
+        _up(given, tree, private=private)
     except PlueError as error:
         if not private:
             raise
@@ -58,21 +71,13 @@ def up(
         raise typer.Exit(1) from error
 
 
-def _up(
-    port: int | None,
-    data: Path | None,
-    runners: int | None,
-    database: str | None,
-    tree: Path | None,
-    *,
-    private: bool,
-) -> None:
+def _up(given: Mapping[str, object], tree: Path | None, *, private: bool) -> None:
     from plue.local.instance import Running
     from plue.local.server import ServerOptions
     from plue.local.up import Announcer, json_announcer, run_server
     from plue.settings import Settings
 
-    settings = Settings.load(port=port, data=data, runners=runners, database=database)
+    settings = Settings.load(**given)
     place = here(tree, settings.data)
 
     def ready(running: Running, login: str) -> None:

@@ -14,3 +14,4 @@ async def retention_pass(context: EngineContext) -> None:
     while await context.lifecycle.delete_runs(days=context.settings.run_days):
         pass
     await context.lifecycle.delete_gone_runners()
+    await context.usage.forget_budgets(days=context.settings.run_days)

@@ -9,7 +9,7 @@ import uuid
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict
-from datetime import timedelta
+from datetime import date, timedelta
 from functools import partial
 
 import structlog
@@ -40,7 +40,7 @@ from plue.store.lifecycle import LifecycleStore
 from plue.store.queue import QueueStore
 from plue.store.runners import RunnerStore
 from plue.store.runs import NewRun, RunStore
-from plue.store.usage import UsageStore
+from plue.store.usage import UsageLine, UsageStore
 from plue.wire.events import Reason, RunState
 from plue.wire.plan import Plan
 
@@ -324,6 +324,16 @@ class Engine:
         """
         place = await self.context.events.place(run)
         return await self.context.events.read(run, place.day, after=after, limit=limit)
+
+    async def usage(
+        self, since: date, until: date, *, by: Sequence[str], workflow: str | None = None
+    ) -> Sequence[UsageLine]:
+        """Return model usage from *since* to *until*, summed up by what *by* names."""
+        return await self.context.usage.totals(since, until, by=by, workflow=workflow)
+
+    async def usage_of(self, run: RunId) -> Sequence[UsageLine]:
+        """Return what a run used of models, by step and model."""
+        return await self.context.usage.of_run(run)
 
     def follow(self, run: RunId, *, after: int) -> AsyncIterator[Sequence[StoredEvent]]:
         """Yield batches of events above *after* as they come; ends after ``run_completed``.

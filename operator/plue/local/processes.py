@@ -44,12 +44,28 @@ _TOMBSTONE = ".gone"
 _REMEMBERED = 256  # gone runners that are still listed; an older one is not, which means the same
 
 
+MODEL_VARIABLES = frozenset(
+    {
+        "ANTHROPIC_API_KEY",
+        "ANTHROPIC_AUTH_TOKEN",
+        "ANTHROPIC_IDENTITY_TOKEN",
+        "ANTHROPIC_IDENTITY_TOKEN_FILE",
+        "PLUE_ANTHROPIC_KEY_FILE",
+    }
+)
+"""What the server may know and runners must not: they call models through the gateway."""
+
+
 def runner_environment(environment: Mapping[str, str]) -> dict[str, str]:
     """Return what runners inherit of *environment*: all but Plue's own settings and secrets.
 
     Relative entries of PYTHONPATH become absolute, because a runner works in its own home.
     """
-    kept = {name: value for name, value in environment.items() if not name.startswith("PLUE_")}
+    kept = {
+        name: value
+        for name, value in environment.items()
+        if not name.startswith("PLUE_") and name not in MODEL_VARIABLES
+    }
     if outer := environment.get(COOKIE):
         kept[COOKIE] = outer
     if path := kept.get("PYTHONPATH"):

@@ -33,6 +33,7 @@ from plue.errors import PlueError, UnavailableError, UsageError
 from plue.gateway.app import Gateway
 from plue.local.instance import GATEWAY_FILE, Running, own_mark, write_private
 from plue.local.listening import api_socket, gateway_socket, port_of
+from plue.local.models import open_models
 from plue.local.postgres import EmbeddedPostgres
 from plue.local.processes import ProcessHost, RunnerCommand, runner_environment
 from plue.local.tree import Tree
@@ -162,7 +163,8 @@ class LocalServer:
         return host
 
     async def _open_gateway(self, engine: Engine, bound: socket) -> None:
-        gateway = Gateway(engine=engine)
+        models = await open_models(self._options.settings, self._parts)
+        gateway = Gateway(engine=engine, models=models)
         # Pushed first, so called last: sessions are closed before the site waits for them.
         await self._serve(gateway.app, bound)
         self._parts.push_async_callback(gateway.close)

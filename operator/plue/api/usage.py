@@ -1,0 +1,69 @@
+"""Model usage and budgets."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+
+from plue.api.keys import ENGINE
+from plue.api.models import ExtendBudget, UsageLineBody, UsageReport
+from plue.api.queries import UsageQuery
+from plue.api.routes import Call, Nothing, Outcome
+from plue.domain.budget import Amount
+from plue.errors import RejectedError
+from plue.store.usage import UsageLine
+
+__all__ = ["extend_budget", "get_run_usage", "get_usage"]
+
+_DEFAULT_DAYS = timedelta(days=30)
+
+
+async def get_usage(call: Call[UsageQuery, Nothing]) -> Outcome:
+    """Sum model usage up."""
+    query = call.query
+    until = query.until or datetime.now(UTC).date()
+    since = query.since or until - _DEFAULT_DAYS
+    if since > until:
+        raise RejectedError("`since` lies after `until`", field="since")
+    engine = call.request.app[ENGINE]
+    return _report(await engine.usage(since, until, by=query.by, workflow=query.workflow))
+
+
+async def get_run_usage(call: Call[Nothing, Nothing]) -> Outcome:
+    """Show what a run used, by step and model."""
+    engine = call.request.app[ENGINE]
+    return _report(await engine.usage_of(await engine.find(call.part("id"))))
+
+
+async def extend_budget(call: Call[Nothing, ExtendBudget]) -> Outcome:
+    """Allow more, and let calls that wait for it go on."""
+    body, engine = call.body, call.request.app[ENGINE]
+    if not (body.usd or body.tokens or body.calls):
+        raise RejectedError("say by how much: `usd`, `tokens` or `calls`", field="usd")
+    run = await engine.find(call.part("id"))
+    extra = Amount(Decimal(str(body.usd)), body.tokens, body.calls)
+    await engine.extend_budget(run, extra, step=body.step)
+    return _report(await engine.usage_of(run))
+
+
+def _report(lines: Sequence[UsageLine]) -> UsageReport:
+    return UsageReport(
+        lines=[_line(line) for line in lines], cost_usd=float(sum(line.usd for line in lines))
+    )
+
+
+def _line(line: UsageLine) -> UsageLineBody:
+    return UsageLineBody(
+        day=line.day,
+        workflow=line.workflow,
+        repository=line.repository,
+        model=line.model,
+        step=line.step,
+        calls=line.calls,
+        input_tokens=line.tokens.input,
+        output_tokens=line.tokens.output,
+        cache_read_tokens=line.tokens.cache_read,
+        cache_write_tokens=line.tokens.cache_write,
+        web_searches=line.tokens.web_searches,
+        cost_usd=float(line.usd),
+        estimated=line.estimated,
+    )
