@@ -6,15 +6,16 @@ BIN := .venv/bin
 STAMP := .venv/.synced
 
 export PATH := $(CURDIR)/$(BIN):$(PATH)
+cluster-up cluster-down cluster-shell e2e: export PYTHONPATH := $(CURDIR)/tests
 
 .DEFAULT_GOAL := help
 SEEDS ?= 4
 SEED ?= 1
 
-.PHONY: help setup demo test faults bench lint fmt lock clean
+.PHONY: help setup demo test faults e2e bench lint fmt lock crds cluster-up cluster-down cluster-shell clean
 
 help:  ## Say what there is
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
+	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
 
 setup: $(STAMP)  ## Make .venv with the locked dependencies (instant when nothing changed)
 
@@ -56,12 +57,31 @@ fmt: setup  ## Format, and fix what can be fixed
 	ruff check --fix --exit-zero --quiet .
 	ruff format .
 
+e2e: setup  ## Test on a real Kubernetes node; builds it the first time (about 15 minutes)
+	python -m cluster.bed up
+	pytest -q -m cluster tests/cluster
+
+cluster-up: setup  ## Start a Kubernetes node with gVisor, in namespaces of its own (needs root)
+	@python -m cluster.bed up
+
+cluster-down: setup  ## End that node; nothing of it stays
+	@python -m cluster.bed down
+
+cluster-shell: setup  ## Open a shell in that node's network
+	@python -m cluster.bed enter
+
 bench: setup  ## Measure against the goals; ONLY=NAME,… some of it, OPTIONS=… as `--help` says
 	@PYTHONPATH=tests:operator:runner_image python -m bench $(ONLY) $(OPTIONS)
 
 lock: setup  ## Resolve the dependencies of pyproject.toml anew into requirements.lock
-	uv pip compile pyproject.toml --universal --extra local --group dev --generate-hashes \
-	  --no-header --no-annotate --no-emit-index-url --quiet -o requirements.lock
+	uv pip compile pyproject.toml --universal --extra local --extra kubernetes --group dev \
+	  --generate-hashes --no-header --no-annotate --no-emit-index-url --quiet -o requirements.lock
+	uv pip compile runner_image/requirements.in --constraints requirements.lock --universal \
+	  --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url \
+	  --quiet -o runner_image/requirements.lock
+
+crds: setup  ## Write crds/ from operator/plue/resources
+	python -m plue.resources crds
 
 clean:  ## Remove the environment and caches
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis
