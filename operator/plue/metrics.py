@@ -96,6 +96,12 @@ class Metrics:
         self.model_usd = Counter(
             "plue_model_cost_usd", "What model calls cost.", ["client"], registry=r
         )
+        self.kube_requests = Counter(
+            "plue_kubernetes_requests",
+            "Requests to the Kubernetes API, watches left out.",
+            ["verb", "resource"],
+            registry=r,
+        )
 
     def render(self) -> tuple[bytes, str]:
         """Return the exposition text and its content type."""

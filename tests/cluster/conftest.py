@@ -1,0 +1,87 @@
+"""Tests that need a real API server or a real node; `make e2e` runs them, after all others.
+
+They are ordered last and marked ``cluster``. Where the machine cannot give what they need they
+say why, and under ``CI=true`` that is a failure.
+"""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from cluster.bed.control_plane import ControlPlane, Listening, control_programs
+from cluster.bed.places import places
+from cluster.bed.processes import Processes
+from cluster.bed.say import BedError
+
+from plue.kube.client import ApiClient, Place
+from plue.kube.login import find_login
+
+CRDS = Path(__file__).parents[2] / "crds"
+DEFINITIONS = Place("apiextensions.k8s.io/v1", "customresourcedefinitions")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark all tests of this folder, and put them last."""
+    here = Path(__file__).parent
+    ours = [item for item in items if item.path.is_relative_to(here)]
+    for item in ours:
+        item.add_marker(pytest.mark.cluster)
+    items[:] = [item for item in items if item not in ours] + ours
+
+
+def cannot(why: str) -> None:
+    """Say that the machine cannot run a test; in CI that is a failure."""
+    if os.environ.get("CI") == "true":
+        pytest.fail(why)
+    pytest.skip(why)
+
+
+@pytest.fixture(scope="session")
+def api_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Give the kubeconfig of an API server with our resources, and without a node."""
+    folder = tmp_path_factory.mktemp("control-plane")
+    processes = Processes(folder / "logs")
+    try:
+        plane = ControlPlane(
+            folder,
+            programs=control_programs(places()),
+            processes=processes,
+            listening=Listening.anywhere(),
+        )
+        plane.start(node="none")
+        asyncio.run(_install(plane.kubeconfig))
+        yield plane.kubeconfig
+    except BedError as error:
+        cannot(str(error))
+    finally:
+        processes.stop()
+
+
+async def _install(kubeconfig: Path) -> None:
+    """Create the definitions and wait until they are served."""
+    async with ApiClient(find_login({"KUBECONFIG": str(kubeconfig)})) as api:
+        for file in sorted(CRDS.glob("*.yaml")):
+            await api.create(DEFINITIONS, None, yaml.safe_load(file.read_text()))
+        async with asyncio.timeout(30):
+            for file in CRDS.glob("*.yaml"):
+                name = yaml.safe_load(file.read_text())["metadata"]["name"]
+                while not _is_established(  # noqa: ASYNC110 - another program's state
+                    await api.get(DEFINITIONS, None, name)
+                ):
+                    await asyncio.sleep(0.05)
+
+
+def _is_established(definition: dict[str, object]) -> bool:
+    status = definition.get("status")
+    conditions = status.get("conditions", []) if isinstance(status, dict) else []
+    return any(c["type"] == "Established" and c["status"] == "True" for c in conditions)
+
+
+@pytest.fixture
+async def api(api_server: Path) -> AsyncIterator[ApiClient]:
+    """Give a client of the API server, as its administrator."""
+    async with ApiClient(find_login({"KUBECONFIG": str(api_server)})) as client:
+        yield client

@@ -1,0 +1,3 @@
+module plue.dev/cluster/pause
+
+go 1.24.0
