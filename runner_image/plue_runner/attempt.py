@@ -10,9 +10,10 @@ from pydantic import JsonValue
 from pydantic_core import to_json
 
 from plue.marks import Mark, reached
+from plue.schemas import unknown_keyword
 from plue.wire.events import EventType, Reason, RunState, StepState
 from plue.wire.frames import Assignment, Cancel, Finished
-from plue.wire.plan import Plan, Shell, Step
+from plue.wire.plan import Plan, Prompt, Shell, Step
 from plue_runner.command import Places, host_environment
 from plue_runner.faults import Fault, short
 from plue_runner.graph import Decision, Order, cleanup_decisions, fault_in, happened
@@ -22,10 +23,10 @@ from plue_runner.journal import Journal
 from plue_runner.masking import Masker
 from plue_runner.outputs import check_sizes
 from plue_runner.process import COOKIE, Family, cookie_for
+from plue_runner.prompting import PromptRun
 from plue_runner.spool import Spool
 from plue_runner.step import Ended, Setting, StepRun
 from plue_runner.trial import Stop
-from plue_runner.typed import unknown_keyword
 from plue_runner.values import Result, Values, refs_of
 from plue_runner.workspace import Download, make_workspace
 
@@ -200,9 +201,13 @@ class Attempt:
 
     def _run_of(self, step: Step, setting: Setting) -> StepRun | HiddenRun:
         key = self._keys[step.name]
-        if isinstance(step.action, Shell):
-            return StepRun(step, step.action, setting, key=key)
-        return HiddenRun(step, setting, key=key)
+        match step.action:
+            case Shell() as shell:
+                return StepRun(step, shell, setting, key=key)
+            case Prompt():
+                return PromptRun(step, setting, key=key)
+            case _:
+                return HiddenRun(step, setting, key=key)
 
     def _unstarted(
         self, step: Step, state: StepState, reason: Reason, message: str | None = None

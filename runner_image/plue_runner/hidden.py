@@ -9,7 +9,7 @@ from time import monotonic
 from typing import Any
 
 from plue.wire.events import Reason
-from plue.wire.plan import Failure, Git, Glob, HashFiles, Read, Shell, Step, Text, Write
+from plue.wire.plan import Failure, Git, Glob, HashFiles, Prompt, Read, Shell, Step, Text, Write
 from plue_runner import files
 from plue_runner.capture import Capture
 from plue_runner.faults import Fault
@@ -81,8 +81,8 @@ class HiddenRun:
                 await self._git(action, this)
             case Failure():
                 raise Fault(Reason.FAILED_BY_WORKFLOW, self._text(action.reason))
-            case Shell():
-                raise AssertionError("a command is not a hidden step")
+            case Shell() | Prompt():
+                raise AssertionError("this is not a hidden step")
 
     async def _read(self, action: Read, this: Trial) -> None:
         path, setting = self._text(action.path), self._setting

@@ -1,6 +1,6 @@
 """The values of steps that have ended, and the text that is made of them when a step starts."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from pydantic import JsonValue
@@ -11,16 +11,21 @@ from plue.wire.plan import (
     Action,
     Data,
     Failure,
+    Fields,
     Git,
     Glob,
     HashFiles,
+    Items,
+    Json,
     Lit,
     Plan,
+    Prompt,
     Read,
     Ref,
     RefField,
     Shell,
     Text,
+    Value,
     Write,
 )
 from plue_runner.capture import Capture
@@ -31,13 +36,17 @@ __all__ = ["Result", "Values", "refs_of", "rendered"]
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What a step left for others. ``captures`` has the streams that the plan refers to."""
+    """What a step left for others. ``captures`` has the streams that the plan refers to.
+
+    ``agent`` has ``status``, ``summary`` and ``turns`` of an agent.
+    """
 
     state: StepState
     reason: Reason | None = None
     exit_code: int | None = None
     captures: Mapping[RefField, Capture] = field(default_factory=dict)
     outputs: Mapping[str, JsonValue] = field(default_factory=dict)
+    agent: Mapping[str, JsonValue] = field(default_factory=dict)
 
 
 def rendered(value: JsonValue) -> str:
@@ -64,6 +73,24 @@ class Values:
         """
         return "".join(map(self._part, text))
 
+    def json(self, value: Value) -> JsonValue:
+        """Return *value* with every reference resolved; what is absent is null.
+
+        Raises Fault as ``text`` does for text that is composed of references.
+        """
+        match value:
+            case tuple():
+                return self.text(value)
+            case Ref():
+                found = self._value(value)
+                return value.default if found is None else found
+            case Json():
+                return value.value
+            case Items():
+                return [self.json(item) for item in value.items]
+            case Fields():
+                return {name: self.json(item) for name, item in value.fields.items()}
+
     def _part(self, part: Lit | Data | Ref) -> str:
         match part:
             case Lit():
@@ -76,9 +103,9 @@ class Values:
                     return rendered(value)
                 if part.default is not None:
                     return part.default
-                raise self._missing(part)
+                raise self.missing(part)
 
-    def _value(self, ref: Ref) -> JsonValue:
+    def _value(self, ref: Ref) -> JsonValue:  # noqa: PLR0911 - a table of fields
         """Return the value, or None when it is absent or null."""
         result = self._results.get(ref.ref)
         if result is None:
@@ -94,6 +121,8 @@ class Values:
                 return _at(dict(result.outputs), ref.path) if ref.path else None
             case "stdout" | "stderr" | "log":
                 return self._stream(result, ref)
+            case "status" | "summary" | "turns":
+                return result.agent.get(ref.field)
 
     @staticmethod
     def _stream(result: Result, ref: Ref) -> str | None:
@@ -105,7 +134,8 @@ class Values:
         # `when=False` gives empty text; what was skipped for a failure never gets a value.
         return "" if result.reason is Reason.CONDITION else None
 
-    def _missing(self, ref: Ref) -> Fault:
+    def missing(self, ref: Ref) -> Fault:
+        """Say why *ref* has no value."""
         name = ".".join(map(str, (ref.ref, ref.field, *ref.path)))
         result = self._results.get(ref.ref)
         if result is None:
@@ -137,17 +167,17 @@ def _at(value: JsonValue, path: tuple[str | int, ...]) -> JsonValue:
 
 def refs_of(plan: Plan, env: Mapping[str, Text]) -> set[tuple[str, RefField]]:
     """Return which fields of which steps the plan, or the workflow's *env*, uses."""
-    texts: list[Text] = [*env.values(), *(fail.reason for fail in plan.fails)]
+    texts: list[Value] = [*env.values(), *(fail.reason for fail in plan.fails)]
     for step in plan.steps:
-        texts += (*step.env.values(), step.cwd, *_texts_of(step.action))
+        texts += (*step.env.values(), step.cwd, *_values_of(step.action))
     if plan.end is not None:
         texts += (value for value in plan.end.outputs.values() if isinstance(value, tuple))
-    refs = {(part.ref, part.field) for text in texts for part in text if isinstance(part, Ref)}
+    refs = {(ref.ref, ref.field) for value in texts for ref in _refs_in(value)}
     refs.update((ref.ref, ref.field) for ref in plan.awaits)
     return refs
 
 
-def _texts_of(action: Action) -> list[Text]:
+def _values_of(action: Action) -> list[Value]:  # noqa: PLR0911 - a table of actions
     match action:
         case Shell():
             stdin = () if action.stdin is None else (action.stdin,)
@@ -162,3 +192,21 @@ def _texts_of(action: Action) -> list[Text]:
             return [*(base.rev for base in action.bases), *action.paths]
         case Failure():
             return [action.reason]
+        case Prompt():
+            return [*action.inputs.values()]
+
+
+def _refs_in(value: Value) -> Iterator[Ref]:
+    match value:
+        case tuple():
+            yield from (part for part in value if isinstance(part, Ref))
+        case Ref():
+            yield value
+        case Json():
+            return
+        case Items():
+            for item in value.items:
+                yield from _refs_in(item)
+        case Fields():
+            for item in value.fields.values():
+                yield from _refs_in(item)

@@ -116,9 +116,11 @@ class Reason(StrEnum):
     MISSING_VALUE = "MissingValue"
     VALUE_TOO_LARGE = "ValueTooLarge"
     OUTPUT_TOO_LARGE = "OutputTooLarge"
+    INVALID_INPUT = "InvalidInput"  # a value does not fit the declared type of a prompt's input
     INVALID_OUTPUT = "InvalidOutput"
     INVALID_PATH = "InvalidPath"  # a path leads out of the workspace, or is no file
     GIT_FAILED = "GitFailed"  # git could not answer; the message has what it said
+    PROMPT_FAILED = "PromptFailed"  # the prompt's template cannot be rendered with these values
     UNSUPPORTED = "Unsupported"  # planned and valid, but this version cannot run it
 
 

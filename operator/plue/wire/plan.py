@@ -17,20 +17,26 @@ __all__ = [
     "End",
     "Fail",
     "Failure",
+    "Fields",
     "Git",
     "GitBase",
     "Glob",
     "HashFiles",
+    "Items",
+    "Json",
     "Lit",
     "Part",
     "Plan",
+    "Prompt",
     "Read",
     "Ref",
     "RefField",
     "Shell",
     "Site",
     "Step",
+    "Template",
     "Text",
+    "Value",
     "When",
     "Write",
 ]
@@ -55,7 +61,10 @@ class Data(_Frozen):
     data: str
 
 
-RefField = Literal["stdout", "stderr", "log", "exit_code", "ok", "state", "outputs"]
+RefField = Literal[
+    "stdout", "stderr", "log", "exit_code", "ok", "state", "outputs",
+    "status", "summary", "turns",  # of agents only, always there
+]  # fmt: skip
 
 
 class Ref(_Frozen):
@@ -77,6 +86,28 @@ class Ref(_Frozen):
 Part = Lit | Data | Ref
 Text = tuple[Part, ...]
 """Literal and referenced parts; its value is their concatenation. Empty means empty text."""
+
+
+class Json(_Frozen):
+    """A value that is known when the plan is made."""
+
+    value: JsonValue
+
+
+class Items(_Frozen):
+    """A list with references somewhere in it."""
+
+    items: "tuple[Value, ...]"
+
+
+class Fields(_Frozen):
+    """An object with references somewhere in it."""
+
+    fields: "dict[str, Value]"
+
+
+Value = Text | Ref | Json | Items | Fields
+"""A JSON value that may not be known yet: a Text is text, a Ref keeps its value's own type."""
 
 
 class When(StrEnum):
@@ -185,8 +216,47 @@ class Failure(_Frozen):
 HIDDEN_KINDS: frozenset[str] = frozenset({"read", "glob", "hash", "write", "git", "fail"})
 """Steps that touch nothing but the workspace: harmless to repeat, and shown discreetly."""
 
+
+# ── prompts ──────────────────────────────────────────────────────────────────────────────────────
+
+
+class Template(_Frozen):
+    """The body of a prompt file, or of a file that one includes, as it stands in the repository.
+
+    ``line`` is the body's first line within the file. ``extends`` is the file whose blocks it
+    fills, where the front matter says so.
+    """
+
+    text: str
+    line: int = 1
+    extends: str | None = None
+
+
+class Prompt(_Frozen):
+    """A prompt for a model (``llm``) or for an agent with tools and a workspace (``agent``).
+
+    ``prompt`` is its name. ``digest`` is the SHA-256 over all the files that it is made of.
+    ``template`` is the key of its own body in ``sources``; the others are what that extends,
+    includes and imports. The text is rendered where the values are known: by the runner.
+    ``inputs_schema`` is what the inputs must fit once all references are resolved; the step's
+    ``output_schema`` is what the answer must fit. Without ``client``, it is the server's default.
+    """
+
+    kind: Literal["llm", "agent"]
+    prompt: str
+    digest: str
+    template: str
+    sources: dict[str, Template]
+    inputs: dict[str, Value] = {}
+    inputs_schema: dict[str, JsonValue] = {}
+    client: str | None = None
+    tools: tuple[str, ...] = ()
+    max_turns: int | None = Field(default=None, ge=1)
+    shown: str = ""
+
+
 Action = Annotated[
-    Shell | Read | Glob | HashFiles | Write | Git | Failure, Field(discriminator="kind")
+    Shell | Read | Glob | HashFiles | Write | Git | Failure | Prompt, Field(discriminator="kind")
 ]
 """What a step does; ``kind`` says which, ``shown`` says it to people."""
 
@@ -201,7 +271,8 @@ class Step(_Frozen):
     ``branch`` is the step's place for display and order: ``()`` is the function's own level,
     ``("2", "0")`` the first element of the second ``ctx.parallel``. ``retry`` is the number of
     further tries. ``cleanup`` steps run last, newest first, if what they need was started.
-    ``output_schema`` (JSON Schema 2020-12) makes standard output JSON with typed fields.
+    ``output_schema`` (JSON Schema 2020-12) makes a command's standard output JSON with typed
+    fields, and is what a prompt's answer must fit.
     """
 
     name: Annotated[str, Field(min_length=1, max_length=200)]

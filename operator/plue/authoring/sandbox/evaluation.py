@@ -8,6 +8,7 @@ import inspect
 import json
 import marshal
 from collections.abc import Callable, Mapping, Sequence
+from itertools import islice
 from types import CodeType
 from typing import Any, Final
 
@@ -17,7 +18,7 @@ from plue.authoring.sandbox.compiler import compile_file
 from plue.authoring.sandbox.context import Context, Defaults
 from plue.authoring.sandbox.facades import FACADES, FREE_NAMES
 from plue.authoring.sandbox.guards import Printer, author_globals
-from plue.authoring.sandbox.kinds import Kind, check_value, parse_value
+from plue.authoring.sandbox.kinds import Kind
 from plue.authoring.sandbox.problems import (
     SOURCES,
     Finish,
@@ -30,6 +31,7 @@ from plue.authoring.sandbox.problems import (
 from plue.authoring.sandbox.sdk import CURRENT, SDK, Declarations, Declared
 from plue.authoring.sandbox.steps import wire_text
 from plue.authoring.sandbox.texts import text_of
+from plue.schemas import filled, parse_text, problems
 
 __all__ = ["Job", "key_of"]
 
@@ -280,12 +282,12 @@ class Job:
 
     def _input(self, workflow: Declared, name: str, kind: Kind, value: object) -> object:
         if self.request["text_inputs"]:
-            value = parse_value(kind.schema, value)
-        for error in check_value(kind.schema, value, name)[:5]:
+            value = parse_text(kind.schema, value)
+        for error in islice(problems(kind.schema, value, name), 5):
             self._input_problem(
                 workflow, name, Code.INPUT_TYPE, f"input {error}", "give a value of that type"
             )
-        return value
+        return filled(kind.schema, value)
 
     def _input_problem(
         self, workflow: Declared, name: str, code: Code, message: str, remedy: str
