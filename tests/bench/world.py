@@ -118,6 +118,14 @@ class World:
         await migrate(dsn)
         return dsn
 
+    async def forget_runners(self, dsn: str) -> None:
+        """Count what an earlier server of this database left as gone: its hosts are not ours."""
+        async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as connection:
+            await connection.execute(
+                "UPDATE runners SET state = 'gone', gone_at = now(), gateway = NULL"
+                " WHERE state <> 'gone'"
+            )
+
     def project(self, name: str, workflow: str, *, files: int = 0) -> Path:
         """Make a git repository with *workflow* and *files* files of some KB; return its root."""
         root = self.folder / name
@@ -137,6 +145,7 @@ class World:
     ) -> AsyncIterator[Up]:
         """Run `plue up` for the project at *root* on *dsn*."""
         data = Path(tempfile.mkdtemp(prefix="up-", dir=self.folder))
+        await self.forget_runners(dsn)
         words = plue_words("up", "--data", str(data), "--tree", str(root), "--database", dsn)
         words += ["--runners", str(runners)]
         process = await asyncio.to_thread(_start, words, data, variables)

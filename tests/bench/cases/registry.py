@@ -5,8 +5,12 @@ from dataclasses import dataclass
 
 from bench.cases.evaluation import evaluation
 from bench.cases.first_output import first_output
+from bench.cases.lines import log_lines, sustained_lines
+from bench.cases.run_list import run_list
+from bench.cases.runs import runs_per_second
 from bench.cases.starts import cli_start, postgres_start, up_start
 from bench.cases.step_gap import step_gap
+from bench.cases.streams import event_latency, subscribers
 from bench.figures import Figure
 from bench.world import World
 
@@ -25,6 +29,12 @@ class Case:
 CASES = {
     "first-output": Case("run created → first output at an SSE client", first_output, grows=True),
     "step-gap": Case("from one step's last act to the next one's first", step_gap),
+    "event-latency": Case("runner's write → SSE client", event_latency, grows=True),
+    "runs-per-second": Case("finished one-step runs", runs_per_second, grows=True),
+    "log-lines": Case("log lines through one gateway, short-term", log_lines, grows=True),
+    "log-lines-sustained": Case("5,000 log lines a second for five minutes", sustained_lines),
+    "subscribers": Case("SSE subscribers of one process", subscribers),
+    "run-list": Case("the run list with every filter", run_list, grows=True),
     "evaluation": Case("one evaluation of workflow code", evaluation),
     "postgres-start": Case("start of the embedded Postgres", postgres_start),
     "up-start": Case("start of `plue up`", up_start),

@@ -129,15 +129,17 @@ SELECT ensure_log_partition((now() AT TIME ZONE 'UTC')::date + d) FROM generate_
 
 -- name: droppable_partitions
 -- Days older than the retention whose runs have all ended. A row per day.
-SELECT c.relname AS name, to_date(right(c.relname, 8), 'YYYYMMDD') AS day
-  FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
- WHERE i.inhparent = 'workflow_logs'::regclass
-   AND to_date(right(c.relname, 8), 'YYYYMMDD')
-       < (now() AT TIME ZONE 'UTC')::date - %(days)s::integer
-   AND NOT EXISTS (SELECT FROM workflow_runs r
-                    WHERE r.log_day = to_date(right(c.relname, 8), 'YYYYMMDD')
-                      AND r.ended_at IS NULL)
- ORDER BY 2;
+-- MATERIALIZED: else the planner may read a day out of the name of any table there is.
+WITH kept AS MATERIALIZED (
+    SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
+     WHERE i.inhparent = 'workflow_logs'::regclass
+), days AS MATERIALIZED (
+    SELECT relname AS name, to_date(right(relname, 8), 'YYYYMMDD') AS day FROM kept
+)
+SELECT name, day FROM days
+ WHERE day < (now() AT TIME ZONE 'UTC')::date - %(days)s::integer
+   AND NOT EXISTS (SELECT FROM workflow_runs r WHERE r.log_day = day AND r.ended_at IS NULL)
+ ORDER BY day;
 
 -- name: delete_old_runs
 -- Finished runs older than the retention, in batches. A row per run.
