@@ -6,7 +6,8 @@ evaluator's sandbox, so it imports nothing but the standard library.
     PLU0xx  the file as Python          PLU4xx  commands and shells
     PLU1xx  what a decorator declares   PLU5xx  values, references, text
     PLU2xx  inputs of a run             PLU6xx  evaluation as a whole
-    PLU3xx  steps and their order       PLU9xx  not supported in this version
+    PLU3xx  steps and their order       PLU8xx  .plue/config.yaml
+                                        PLU9xx  not supported in this version
 """
 
 from dataclasses import dataclass
@@ -83,6 +84,9 @@ class Code(StrEnum):
     CRASHED = "PLU606"
     REPLAY = "PLU607"
     FORBIDDEN_CALL = "PLU608"
+    CONFIG_SYNTAX = "PLU801"
+    CONFIG_KEY = "PLU802"
+    CONFIG_VALUE = "PLU803"
     UNSUPPORTED = "PLU901"
 
 
@@ -522,6 +526,27 @@ _TEXTS: Final[tuple[tuple[Code, str, str], ...]] = (
         Code.FORBIDDEN_CALL,
         "The code tried to leave the sandbox",
         "Workflow code has no files, no network and no processes; the kernel ended it.",
+    ),
+    (
+        Code.CONFIG_SYNTAX,
+        "The configuration cannot be read",
+        (
+            ".plue/config.yaml is YAML 1.2: names with values, without tags, anchors and doubled "
+            "names. While it cannot be read no workflow runs, because its defaults are unknown."
+        ),
+    ),
+    (
+        Code.CONFIG_KEY,
+        "The configuration has no such key",
+        (
+            "The message names the nearest key. `plue config --schema` prints a JSON Schema that "
+            "editors complete from."
+        ),
+    ),
+    (
+        Code.CONFIG_VALUE,
+        "A value of the configuration is wrong",
+        "The message names the key and what it takes. Texts that look like numbers need quotes.",
     ),
     (
         Code.UNSUPPORTED,

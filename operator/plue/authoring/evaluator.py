@@ -25,6 +25,7 @@ from pydantic import JsonValue, TypeAdapter, ValidationError
 
 import plue
 from plue.authoring.codes import EXPLANATIONS, Code
+from plue.authoring.config import CONFIG_FILE, ConfigFile, config_of
 from plue.authoring.results import Description, Diagnostic, Planned, Trigger, WorkflowInfo
 from plue.authoring.sandbox.host import HEADER
 from plue.errors import InternalError, UnavailableError
@@ -157,20 +158,24 @@ class Evaluator:
         wanted = {path: text for path, text in sorted(files.items()) if is_workflow_file(path)}
         if not wanted:
             return Description()
-        answer = await self._describe(wanted)
+        config = config_of(files)
+        answer = await self._describe(wanted, config)
         if isinstance(answer, Description):
             return answer
         # One of the files broke the evaluation of all. Alone, each breaks only its own.
-        found = await asyncio.gather(*(self._describe_alone(p, t) for p, t in wanted.items()))
+        found = await asyncio.gather(
+            *(self._describe_alone(p, t, config) for p, t in wanted.items())
+        )
         return Description(
             [info for one in found for info in one.workflows],
             [item for one in found for item in one.diagnostics],
         )
 
     async def _describe(
-        self, files: Mapping[str, str], *, dry: bool = True
+        self, files: Mapping[str, str], config: ConfigFile, *, dry: bool = True
     ) -> Description | Diagnostic:
-        kind, body = await self._ask({"op": "describe", "files": files, "dry": dry})
+        request = {"op": "describe", "files": files, "config": _defaults(config), "dry": dry}
+        kind, body = await self._ask(request)
         if kind == "E":
             return self._ended(body.decode(), next(iter(files)), 1)
         answer = _parsed(body)
@@ -179,12 +184,12 @@ class Evaluator:
             [_diagnostic(item) for item in answer["diagnostics"]],
         )
 
-    async def _describe_alone(self, path: str, text: str) -> Description:
-        answer = await self._describe({path: text})
+    async def _describe_alone(self, path: str, text: str, config: ConfigFile) -> Description:
+        answer = await self._describe({path: text}, config)
         if isinstance(answer, Description):
             return answer
         # Perhaps it is only the invented inputs of the dry evaluation that it cannot stand.
-        again = await self._describe({path: text}, dry=False)
+        again = await self._describe({path: text}, config, dry=False)
         if isinstance(again, Diagnostic):
             return Description([], [answer])
         return replace(again, diagnostics=[*again.diagnostics, answer])
@@ -214,12 +219,17 @@ class Evaluator:
         An unknown workflow is a diagnostic with code PLU204 and field ``workflow``; wrong inputs
         have fields such as ``inputs.env``. Raises UnavailableError when the evaluator is away.
         """
+        config = config_of(files)
+        if config.diagnostics:
+            # With a default that is not known a run could go to the wrong pool.
+            return Planned(diagnostics=config.diagnostics)
         wanted = {path: text for path, text in sorted(files.items()) if is_workflow_file(path)}
         definition = re.compile(rf"^[ \t]*def[ \t]+{re.escape(workflow)}\b", re.MULTILINE)
         found = {path: text for path, text in wanted.items() if definition.search(text)}
         request = {
             "op": "plan",
             "files": found,
+            "config": _defaults(config),
             "workflow": workflow,
             "names": [] if found else _declared_names(wanted.values()),
             "inputs": dict(inputs),
@@ -413,7 +423,8 @@ def _planned(answer: Mapping[str, Any]) -> Planned:
 def merged(found: Sequence[Description], files: Mapping[str, str]) -> Description:
     """Put descriptions of single files together; a name that is taken twice is an error."""
     workflows: dict[str, WorkflowInfo] = {}
-    diagnostics = [item for description in found for item in description.diagnostics]
+    diagnostics = [*config_of(files).diagnostics]
+    diagnostics += [item for description in found for item in description.diagnostics]
     for description in found:
         for info in description.workflows:
             first = workflows.setdefault(info.name, info)
@@ -431,6 +442,10 @@ def merged(found: Sequence[Description], files: Mapping[str, str]) -> Descriptio
                     )
                 )
     return Description(list(workflows.values()), diagnostics)
+
+
+def _defaults(config: ConfigFile) -> dict[str, object]:
+    return {"file": CONFIG_FILE, "defaults": config.defaults()}
 
 
 def _line_of(text: str, line: int) -> str | None:

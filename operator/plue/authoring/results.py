@@ -44,7 +44,7 @@ class Trigger:
 class WorkflowInfo:
     """A workflow as its decorator declares it.
 
-    ``revision`` is the SHA-256 over the files that it is made of. ``inputs_schema`` is JSON
+    ``revision`` is the SHA-256 over ``files``, all that it is made of. ``inputs_schema`` is JSON
     Schema 2020-12 of an object. ``attempts`` is how often a run may be tried when its runner is
     lost after a step had started (1: never again).
     """
@@ -62,6 +62,7 @@ class WorkflowInfo:
     attempts: int = 1
     env: Mapping[str, Text] = field(default_factory=dict)
     inputs_schema: Mapping[str, Any] = field(default_factory=dict)
+    files: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from plue import __version__
-from plue.cli import dev, doctor, explain, runs, up, usage, workflows
+from plue.cli import config, dev, doctor, explain, runs, up, usage, workflows
 from plue.cli.words import Words
 from plue.errors import PlueError
 
@@ -30,6 +30,7 @@ app = Words(
 app.command("up")(up.up)
 app.add_typer(workflows.app, name="workflow")
 app.add_typer(runs.app, name="run")
+app.command("config")(config.config)
 app.command("explain")(explain.explain)
 app.command("usage")(usage.usage)
 app.command("doctor")(doctor.doctor)

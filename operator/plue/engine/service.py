@@ -246,7 +246,7 @@ class Engine:
     async def _record_definition(self, info: WorkflowInfo, submission: Submission) -> None:
         known = (info.revision, info.name)
         if known not in self._definitions:
-            files = {info.file: submission.files[info.file]}
+            files = {path: submission.files[path] for path in info.files}
             await self.context.runs.record_definition(info.revision, info.name, files)
             self._definitions.add(known)
 

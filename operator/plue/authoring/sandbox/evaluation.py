@@ -64,6 +64,7 @@ class Job:
         self.codes: dict[str, CodeType] = {}
         self.printer = Printer()
         self._cache = cache
+        self._defaults: Json = (request.get("config") or {}).get("defaults", {})
 
     def prepare(self) -> tuple[list[str], dict[str, bytes]]:
         """Compile what is not in the cache; return the used keys and the new code."""
@@ -115,7 +116,7 @@ class Job:
         builtins = names["__builtins__"]
         if isinstance(builtins, dict):
             builtins |= FREE_NAMES
-        declarations = Declarations()
+        declarations = Declarations(self._defaults)
         CURRENT.append(declarations)
         try:
             problem = self._guarded(lambda: exec(code, names), file)  # noqa: S102 - the point
@@ -210,7 +211,8 @@ class Job:
             "name": workflow.name,
             "file": file,
             "line": workflow.place.line,
-            "revision": key_of(file, self.files[file]),
+            "revision": self._revision(workflow),
+            "files": self._covered(workflow),
             "description": inspect.cleandoc(doc) if (doc := workflow.function.__doc__) else None,
             "triggers": [{"kind": t.kind, "options": t.options} for t in options.triggers],
             "pool": options.pool,
@@ -221,6 +223,21 @@ class Job:
             "env": {name: wire_text(value) for name, value in options.env.items()},
             "inputs_schema": schema,
         }
+
+    def _covered(self, workflow: Declared) -> list[str]:
+        """Return the files whose content the workflow's revision names."""
+        config = [self.request["config"]["file"]] if self._defaults else []
+        return sorted([workflow.place.file, *config])
+
+    def _revision(self, workflow: Declared) -> str:
+        """Return the name of this version: of its file, with the defaults where there are any."""
+        file = workflow.place.file
+        keys = [key_of(file, self.files[file])]
+        if self._defaults:
+            defaults = json.dumps(self._defaults, sort_keys=True)
+            keys.append(key_of(self.request["config"]["file"], defaults))
+        joined = "".join(keys).encode()
+        return keys[0] if len(keys) == 1 else hashlib.sha256(joined).hexdigest()
 
     # ── plan ─────────────────────────────────────────────────────────────────────────────────────
 
@@ -340,7 +357,7 @@ class Job:
         awaits = [part.wire() for part in book.awaits]
         return {
             "workflow": workflow.name,
-            "revision": key_of(workflow.place.file, self.files[workflow.place.file]),
+            "revision": self._revision(workflow),
             "steps": [step.definition for step in book.steps.values()],
             "fails": book.fails,
             "end": None if awaits else {"outputs": context.outputs or {}},

@@ -77,9 +77,22 @@ class Declared(Guarded):
 class Declarations:
     """The workflows and problems of the file that is being executed."""
 
-    def __init__(self) -> None:
+    def __init__(self, defaults: Mapping[str, object] | None = None) -> None:
+        """Declare with the project's *defaults*, which were checked before."""
         self.found: list[Declared] = []
         self.problems: list[Problem] = []
+        self._defaults = defaults or {}
+
+    def options(self) -> Options:
+        """Return fresh options with the project's defaults."""
+        found = Options()
+        for name, value in self._defaults.items():
+            if name == "env":
+                found.env = dict(environment_of(value))
+            else:
+                is_time = name.endswith("timeout")
+                setattr(found, name, seconds_of(value, name) if is_time else value)
+        return found
 
 
 CURRENT: list[Declarations] = []
@@ -89,7 +102,7 @@ CURRENT: list[Declarations] = []
 def workflow(*args: object, **given: object) -> object:
     """Declare a workflow: ``@workflow(triggers=[...])`` above ``def name(ctx):``."""
     if len(args) == 1 and not given and isinstance(args[0], FunctionType):
-        return _declare(args[0], Options())
+        return _declare(args[0], CURRENT[-1].options())
     if args:
         raise Problem(
             Code.DECORATOR,
@@ -140,7 +153,7 @@ def _declare(function: object, options: Options) -> Declared:
 
 def _options(given: Mapping[str, object]) -> Options:
     """Parse the decorator's options; every wrong one is noted."""
-    options = Options()
+    options = CURRENT[-1].options()
     problems = CURRENT[-1].problems
 
     def take(name: str, parse: Callable[[object], object]) -> None:
@@ -155,7 +168,7 @@ def _options(given: Mapping[str, object]) -> Options:
     for name in ("timeout", "queue_timeout", "idle_timeout", "cleanup_timeout"):
         take(name, lambda value, name=name: seconds_of(value, name))  # type: ignore[misc] # bound
     take("attempts", _attempts)
-    take("env", lambda value: dict(environment_of(value)))
+    take("env", lambda value: options.env | environment_of(value))
     for name in given:
         if name in _NOT_YET:
             problems.append(unsupported(f"@workflow({name}=...)"))
