@@ -13,7 +13,16 @@ from plue.marks import Mark, reached
 from plue.schemas import unknown_keyword
 from plue.wire.events import EventType, Reason, RunState, StepState
 from plue.wire.frames import Assignment, Cancel, Finished
-from plue.wire.plan import Plan, Prompt, Shell, Step
+from plue.wire.plan import Await, Plan, Prompt, RefField, Shell, Step
+from plue.wire.stages import (
+    STREAMS,
+    Extension,
+    Standing,
+    Trouble,
+    extended,
+    gives_values,
+    is_due,
+)
 from plue_runner.command import Places, host_environment
 from plue_runner.faults import Fault, short
 from plue_runner.graph import Decision, Order, cleanup_decisions, fault_in, happened
@@ -27,7 +36,7 @@ from plue_runner.prompting import PromptRun
 from plue_runner.spool import Spool
 from plue_runner.step import Ended, Setting, StepRun
 from plue_runner.trial import Stop
-from plue_runner.values import Result, Values, refs_of
+from plue_runner.values import Kept, Result, Values
 from plue_runner.workspace import Download, make_workspace
 
 __all__ = ["Attempt"]
@@ -63,12 +72,17 @@ class Attempt:
         self._masker = Masker(assignment.secrets.values())
         self._journal = Journal(self.spool, self._masker, wake)
         self._values = Values()
-        self._keys = {s.name: f"{i:04}" for i, s in enumerate(assignment.plan.steps)}
+        self._kept = Kept(assignment.plan, assignment.env)
+        self._plan = assignment.plan
+        self._trouble: Trouble | None = None
+        self._answered: set[tuple[str, RefField, int | None]] = set()
+        self._keys: dict[str, str] = {}
+        self.stage = 1
         self._cancelled: Cancel | None = None
         self._cancel_came = asyncio.Event()
         self._cleans_up = True
         self._in_cleanup = False
-        self._done: asyncio.Queue[asyncio.Task[Ended]] = asyncio.Queue()
+        self._news: asyncio.Queue[asyncio.Task[Ended] | Extension | None] = asyncio.Queue()
         self._running: dict[asyncio.Task[Ended], StepRun | HiddenRun] = {}
         self._ended: list[Ended] = []
 
@@ -82,6 +96,7 @@ class Attempt:
         if first:
             self._cancelled = frame
             self._cancel_came.set()
+            self._news.put_nowait(None)
         if frame.now or not first:
             self._cleans_up = False
         grace = 0.0 if frame.now else self.assignment.limits.grace_seconds
@@ -89,6 +104,12 @@ class Attempt:
             # Clean-up that was begun goes on after a first cancel.
             if not self._in_cleanup or not self._cleans_up:
                 step.stop(self._stop(), grace=grace)
+
+    def extend(self, extension: Extension) -> None:
+        """Take the plan's next stage; one that is held already, or out of turn, changes nothing."""
+        if extension.stage == self.stage + 1:
+            self.stage = extension.stage
+            self._news.put_nowait(extension)
 
     def _stop(self) -> Stop:
         frame = self._cancelled
@@ -157,7 +178,6 @@ class Attempt:
         return Places(workspace, home.steps, home.temporary, home.event)
 
     def _setting(self, places: Places) -> Setting:
-        kept = refs_of(self.assignment.plan, self.assignment.env)
         return Setting(
             cookie=cookie_for(self._runner, os.environ.get(COOKIE)),
             assignment=self.assignment,
@@ -166,20 +186,89 @@ class Attempt:
             family=self._family,
             journal=self._journal,
             values=self._values,
-            kept=frozenset(kept),
+            kept=self._kept,
+            ended=self._answer,
         )
 
     async def _steps(self, order: Order, setting: Setting) -> None:
+        """Execute the steps until nothing runs and no further stage will come."""
         decided = deque(order.first())
-        while decided or self._running:
+        while True:
             while decided:
                 ended = self._act(decided.popleft(), setting)
                 if ended is not None:
                     decided += self._note(order, ended)
-            if self._running:
-                task = await self._done.get()
-                del self._running[task]
-                decided += self._note(order, task.result())
+            if not self._running and not self._waits(order):
+                return
+            match await self._news.get():
+                case asyncio.Task() as task:
+                    del self._running[task]
+                    decided += self._note(order, task.result())
+                case Extension() as extension:
+                    decided += self._grow(order, extension)
+                case None:
+                    pass  # it was cancelled: there is nothing to wait for any more
+
+    # ── stages ───────────────────────────────────────────────────────────────────────────────────
+
+    def _waits(self, order: Order) -> bool:
+        """Whether the plan's next stage will come, now that all its steps have ended.
+
+        It comes when the workflow's code asked for a value that is known. Where none is, because
+        what it asked was for ever lost with an unhandled failure, the run ends.
+        """
+        if self._cancelled is not None:
+            return False
+        handled = {step.name for step in self._plan.steps if step.continue_on_error}
+
+        def standing(one: Await) -> Standing:
+            past = order.past.get(one.ref)
+            if past is None or not gives_values(
+                past.state, past.reason, handled=one.ref in handled
+            ):
+                return Standing.NEVER
+            failed = one.field == "ok" and past.state is not StepState.SUCCEEDED
+            return Standing.FALSE if failed else Standing.KNOWN
+
+        return is_due(self._plan.awaits, standing)
+
+    def _grow(self, order: Order, extension: Extension) -> list[Decision]:
+        """Take the next stage; return what is decided by it."""
+        plan = extended(self._plan, extension)
+        try:
+            _check(plan)
+        except Fault as fault:
+            extension = Extension(
+                stage=extension.stage, trouble=Trouble(reason=fault.reason, message=str(fault))
+            )
+            plan = extended(self._plan, extension)
+        self._plan = plan
+        self._trouble = self._trouble or extension.trouble
+        self._kept.update(plan)
+        decided = order.extend([placed.step for placed in extension.steps])
+        for name in {one.ref for one in plan.awaits}:
+            if name in order.past:
+                self._answer(name)
+        return decided
+
+    def _answer(self, name: str) -> None:
+        """Send what the workflow's code asks for of a step that has ended."""
+        for one in self._plan.awaits:
+            question = (one.ref, one.field, one.tail)
+            if one.ref != name or one.field not in STREAMS or question in self._answered:
+                continue
+            self._answered.add(question)
+            value: dict[str, JsonValue] = {"field": one.field}
+            if one.tail is not None:
+                value["tail"] = one.tail
+            try:
+                value["value"] = self._values.answer(one)
+            except Fault as fault:
+                value["error"] = str(fault)
+            body: dict[str, JsonValue] = {"attempt": self.assignment.attempt, "values": [value]}
+            self._journal.write(EventType.STEP_VALUES, name, body)
+
+    # ── steps ────────────────────────────────────────────────────────────────────────────────────
 
     def _note(self, order: Order, ended: Ended) -> list[Decision]:
         self._ended.append(ended)
@@ -195,12 +284,12 @@ class Attempt:
             )
         step = self._run_of(decision.step, setting)
         task = asyncio.create_task(step.run())
-        task.add_done_callback(self._done.put_nowait)
+        task.add_done_callback(self._news.put_nowait)
         self._running[task] = step
         return None
 
     def _run_of(self, step: Step, setting: Setting) -> StepRun | HiddenRun:
-        key = self._keys[step.name]
+        key = self._keys.setdefault(step.name, f"{len(self._keys):04}")
         match step.action:
             case Shell() as shell:
                 return StepRun(step, shell, setting, key=key)
@@ -230,7 +319,7 @@ class Attempt:
         loop = asyncio.get_running_loop()
         self._in_cleanup = True
         deadline = loop.time() + self.assignment.limits.cleanup_seconds
-        for decision in cleanup_decisions(self.assignment.plan.steps, order.past):
+        for decision in cleanup_decisions(self._plan.steps, order.past):
             if not self._cleans_up:
                 ended = self._unstarted(decision.step, StepState.CANCELLED, self._stop().reason)
             elif loop.time() >= deadline:
@@ -262,7 +351,10 @@ class Attempt:
         if self._cancelled is not None:
             self._finish_cancelled()
             return
-        fail = happened(self.assignment.plan.fails, order.past)
+        if self._trouble is not None:
+            self._finish(RunState.FAILED, self._trouble.reason, self._trouble.message)
+            return
+        fail = happened(self._plan.fails, order.past)
         if fail is not None:
             try:
                 message = self._values.text(fail.reason)
@@ -277,6 +369,8 @@ class Attempt:
         ]
         if failed:
             self._finish_failed(failed)
+        elif self._plan.end is None:
+            self._finish(RunState.FAILED, Reason.INVALID_PLAN, "the plan stopped without an end")
         else:
             self._finish_succeeded()
 
@@ -296,7 +390,7 @@ class Attempt:
         )
 
     def _finish_succeeded(self) -> None:
-        end = self.assignment.plan.end
+        end = self._plan.end
         outputs: dict[str, JsonValue] = {}
         try:
             for name, value in ({} if end is None else end.outputs).items():
@@ -344,12 +438,6 @@ class Attempt:
 
 def _check(plan: Plan) -> None:
     """Raise Fault when the plan is wrong, or asks for what this runner cannot do."""
-    if plan.end is None and (plan.awaits or not plan.fails):
-        raise Fault(
-            Reason.UNSUPPORTED,
-            "the plan goes on in a later stage, and this version runs plans of one stage only",
-            remedy="do not ask for a step's value in the workflow; use it in text instead",
-        )
     problem = fault_in(plan)
     if problem is not None:
         raise Fault(Reason.INVALID_PLAN, problem)

@@ -1,9 +1,12 @@
 """What is kept of a stream so that later steps can use it: all of it up to a limit, and its end.
 
-Only what the plan refers to is kept; a log of any length costs a bounded amount of memory.
+Only what the plan refers to is kept, or may refer to in a later stage; a log of any length costs a
+bounded amount of memory, and that of a step which has ended lies on the disk.
 """
 
 from collections import deque
+from contextlib import suppress
+from pathlib import Path
 
 from plue.wire.events import Reason
 from plue_runner.faults import Fault
@@ -11,6 +14,7 @@ from plue_runner.faults import Fault
 __all__ = ["TAIL_CHARACTERS", "Capture", "Tail"]
 
 TAIL_CHARACTERS = 256 * 1024
+_STAYS_CHARACTERS = 16 * 1024
 
 
 class Tail:
@@ -49,6 +53,25 @@ class Capture:
         self._parts: list[str] = []
         self._bytes = 0
         self._tail = Tail()
+        self._file: Path | None = None
+
+    def stow(self, path: Path) -> None:
+        """Put a long text onto the disk: nothing is added any more, and perhaps nobody asks.
+
+        It stays in memory where the disk does not take it.
+        """
+        text = "".join(self._parts) if self._bytes <= self._limit else self._tail.text
+        if self._file is not None or len(text) <= _STAYS_CHARACTERS:
+            return
+        with suppress(OSError):
+            path.write_bytes(text.encode("utf-8", "surrogatepass"))
+            self._file, self._tail = path, Tail()
+            self._parts.clear()
+
+    def _kept(self) -> str:
+        if self._file is not None:
+            return self._file.read_bytes().decode("utf-8", "surrogatepass")
+        return "".join(self._parts)
 
     def feed(self, text: str) -> None:
         """Add *text*."""
@@ -70,8 +93,12 @@ class Capture:
                 f"{what} is longer than {self._limit // 1024} KiB",
                 remedy="use .tail(lines), or write it to a file in the workspace",
             )
-        return "".join(self._parts).rstrip("\n")
+        return self._kept().rstrip("\n")
 
     def tail(self, lines: int) -> str:
         """Return the last *lines* lines, without trailing newlines."""
+        if self._file is not None:
+            tail = Tail()
+            tail.feed(self._kept())
+            return tail.lines(lines)
         return self._tail.lines(lines)

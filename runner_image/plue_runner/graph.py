@@ -52,16 +52,29 @@ class Order:
     def __init__(self, steps: Sequence[Step]) -> None:
         """Take the steps of a plan in which ``fault_in`` found nothing."""
         self.past: dict[str, Past] = {}
-        self._steps = {s.name: s for s in steps if not s.cleanup}
-        self._open = {s.name: len(self._needs(s)) for s in self._steps.values()}
-        self._dependents: dict[str, list[str]] = {name: [] for name in self._steps}
-        for step in self._steps.values():
-            for need in self._needs(step):
-                self._dependents[need].append(step.name)
+        self._steps: dict[str, Step] = {}
+        self._open: dict[str, int] = {}
+        self._dependents: dict[str, list[str]] = {}
+        self._add(steps)
 
     def first(self) -> list[Decision]:
         """Return what is decided before anything has ended: the steps that need nothing."""
         return [decide(s, self.past) for s in self._steps.values() if self._open[s.name] == 0]
+
+    def extend(self, steps: Sequence[Step]) -> list[Decision]:
+        """Take more steps, none of which an earlier one needs; return what is decided of them."""
+        return [decide(s, self.past) for s in self._add(steps) if self._open[s.name] == 0]
+
+    def _add(self, steps: Sequence[Step]) -> list[Step]:
+        new = [step for step in steps if not step.cleanup]
+        self._steps |= {step.name: step for step in new}
+        self._dependents |= {step.name: [] for step in new}
+        for step in new:
+            needs = self._needs(step) - self.past.keys()
+            self._open[step.name] = len(needs)
+            for need in needs:
+                self._dependents[need].append(step.name)
+        return new
 
     def end(
         self, step: Step, state: StepState, reason: Reason | None, tries: int

@@ -1,4 +1,4 @@
-"""Reads the gateway's frames; an assignment whose plan we cannot read is still an assignment.
+"""Reads the gateway's frames; a plan that we cannot read, whole or a stage of it, is still one.
 
 A newer server may plan steps that this runner does not know. The run must then end with a message
 that says so, rather than wait for an answer that never comes.
@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pydantic import ValidationError
 
 from plue.wire.events import Reason
-from plue.wire.frames import FromGateway, from_gateway
+from plue.wire.frames import Extend, FromGateway, from_gateway
+from plue.wire.stages import Extension, Trouble
 from plue_runner.faults import Fault, short
 
 __all__ = ["Incoming", "parsed_frame"]
@@ -31,10 +32,25 @@ def parsed_frame(message: str) -> Incoming:
     try:
         return Incoming(from_gateway(message))
     except ValidationError as error:
+        frame = _without_steps(message, error)
+        if frame is not None:
+            return Incoming(frame)
         frame = _without_plan(message)
         if frame is None:
             raise
         return Incoming(frame, _problem(error))
+
+
+def _without_steps(message: str, error: ValidationError) -> FromGateway | None:
+    """Return a stage that plans nothing and says why, in the place of one that we cannot read."""
+    problem = _problem(error)
+    try:
+        raw = json.loads(message)
+        trouble = Trouble(reason=problem.reason, message=str(problem))
+        extension = Extension(stage=raw["extension"]["stage"], trouble=trouble)
+        return Extend(run=raw["run"], attempt=raw["attempt"], extension=extension)
+    except (ValueError, KeyError, TypeError):
+        return None
 
 
 def _without_plan(message: str) -> FromGateway | None:

@@ -40,6 +40,7 @@ from plue.wire.frames import (
     Assignment,
     Cancel,
     Done,
+    Extend,
     Fenced,
     FromGateway,
     Hello,
@@ -216,6 +217,7 @@ class Session:
                 attempt=self._attempt.assignment.attempt,
                 acked=self._attempt.spool.acked,
                 started=self._work is not None,
+                stage=self._attempt.stage,
             )
         return Hello(
             protocol=PROTOCOL,
@@ -273,14 +275,8 @@ class Session:
                 await self._on_assign(sender, frame.assignment, incoming.problem)
             case Start() if self._holds(frame):
                 self._begin()
-            case Ack() if self._attempt is not None and self._holds(frame):
-                self._attempt.spool.ack(frame.through)
-                reached(Mark.R_ACKED)
-                self._wake.set()
-            case Cancel() if self._attempt is not None and self._holds(frame):
-                self._attempt.cancel(frame)
-                reached(Mark.R_CANCEL)
-                self._begin()
+            case Extend() | Ack() | Cancel() if self._attempt is not None and self._holds(frame):
+                self._tell(self._attempt, frame)
             case Renewed():
                 self._lease.renewed(frame.sent)
             case Fenced() if self._holds(frame):
@@ -293,7 +289,20 @@ class Session:
             case _:
                 pass  # about another attempt, or said twice
 
-    def _holds(self, frame: Start | Ack | Cancel | Fenced | Done | Holding) -> bool:
+    def _tell(self, attempt: Attempt, frame: Extend | Ack | Cancel) -> None:
+        match frame:
+            case Extend():
+                attempt.extend(frame.extension)
+            case Ack():
+                attempt.spool.ack(frame.through)
+                reached(Mark.R_ACKED)
+                self._wake.set()
+            case Cancel():
+                attempt.cancel(frame)
+                reached(Mark.R_CANCEL)
+                self._begin()
+
+    def _holds(self, frame: Start | Extend | Ack | Cancel | Fenced | Done | Holding) -> bool:
         if self._attempt is None:
             return False
         mine = self._attempt.assignment

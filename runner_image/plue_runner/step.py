@@ -3,7 +3,7 @@
 import asyncio
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +26,7 @@ from plue_runner.pipes import Pipes
 from plue_runner.process import Family, Spawned
 from plue_runner.trial import Stop, Trial
 from plue_runner.typed import parsed
-from plue_runner.values import Result, Values
+from plue_runner.values import Kept, Result, Values
 
 __all__ = ["Ended", "Setting", "StepRun", "complete", "journal_start"]
 
@@ -36,7 +36,7 @@ _STUCK_PIPE_SECONDS = 5.0  # the same, after all that can be found has been kill
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """What all steps of an attempt share. ``kept`` are the fields that the plan refers to."""
+    """What all steps of an attempt share. ``ended`` is called when a step's end is recorded."""
 
     cookie: str
     assignment: Assignment
@@ -45,7 +45,8 @@ class Setting:
     family: Family
     journal: Journal
     values: Values
-    kept: frozenset[tuple[str, RefField]]
+    kept: Kept
+    ended: Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +91,10 @@ def complete(step: Step, setting: Setting, last: Trial, duration: int) -> Ended:
         "tail": (last.end or None) if last.state is StepState.FAILED else None,
     }
     setting.journal.write(EventType.STEP_COMPLETED, step.name, body)
+    setting.ended(step.name)
+    if setting.kept.grows:
+        for capture in last.captures.values():
+            capture.stow(setting.places.steps / setting.kept.file_name())
     return Ended(step, last.state, last.reason, tries, last.message)
 
 
@@ -189,7 +194,7 @@ class StepRun:
     def _captures(self) -> dict[RefField, Capture]:
         limit = self._setting.assignment.limits.stdout_bytes
         names: tuple[RefField, ...] = ("stdout", "stderr", "log")
-        wanted = [n for n in names if (self._step.name, n) in self._setting.kept]
+        wanted = [n for n in names if self._setting.kept.wants(self._step.name, n)]
         if self._step.output_schema is not None and "stdout" not in wanted:
             wanted.append("stdout")
         return {name: Capture(limit) for name in wanted}

@@ -31,7 +31,7 @@ from plue.wire.plan import (
 from plue_runner.capture import Capture
 from plue_runner.faults import Fault
 
-__all__ = ["Result", "Values", "refs_of", "rendered"]
+__all__ = ["Kept", "Result", "Values", "refs_of", "rendered"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +64,12 @@ class Values:
     def record(self, step: str, result: Result) -> None:
         """Remember what *step* left."""
         self._results[step] = result
+
+    def answer(self, ref: Ref) -> str:
+        """Return what a step printed, for the workflow's code. Raises Fault as ``text`` does."""
+        result = self._results.get(ref.ref)
+        found = None if result is None else self._stream(result, ref)
+        return found or ""
 
     def text(self, text: Text) -> str:
         """Return *text* with every reference resolved.
@@ -163,6 +169,30 @@ def _at(value: JsonValue, path: tuple[str | int, ...]) -> JsonValue:
             case _:
                 return None
     return value
+
+
+class Kept:
+    """Which streams of which steps are kept: what the plan refers to; all, while it may grow."""
+
+    def __init__(self, plan: Plan, env: Mapping[str, Text]) -> None:
+        """Begin with the first stage and the workflow's *env*."""
+        self._env = env
+        self._files = 0
+        self.update(plan)
+
+    def update(self, plan: Plan) -> None:
+        """Take the plan as it is now."""
+        self.grows = bool(plan.awaits)
+        self._refs = refs_of(plan, self._env)
+
+    def file_name(self) -> str:
+        """Return the name of a file for a text that is put aside."""
+        self._files += 1
+        return f"{self._files:05}.kept"
+
+    def wants(self, step: str, field: RefField) -> bool:
+        """Whether the field of that step is to be kept."""
+        return self.grows or (step, field) in self._refs
 
 
 def refs_of(plan: Plan, env: Mapping[str, Text]) -> set[tuple[str, RefField]]:

@@ -62,6 +62,7 @@ class Code(StrEnum):
     PARALLEL_HANDLE = "PLU308"
     SUCCESS_IN_BRANCH = "PLU309"
     OK_UNHANDLED = "PLU310"
+    CLEANUP_VALUE = "PLU311"
     PATH = "PLU320"
     CMD_IS_DATA = "PLU401"
     HOLE = "PLU402"
@@ -76,6 +77,7 @@ class Code(StrEnum):
     TEXT_WITH_NUMBER = "PLU503"
     NO_TEXT = "PLU504"
     MISSING_VALUE = "PLU505"
+    OUTPUT_TOO_LARGE = "PLU511"
     WORKFLOW_ERROR = "PLU601"
     TIMEOUT = "PLU602"
     MEMORY = "PLU603"
@@ -83,6 +85,7 @@ class Code(StrEnum):
     RESULT_TOO_LARGE = "PLU605"
     CRASHED = "PLU606"
     REPLAY = "PLU607"
+    TOO_MANY_STAGES = "PLU610"
     FORBIDDEN_CALL = "PLU608"
     CONFIG_SYNTAX = "PLU801"
     CONFIG_KEY = "PLU802"
@@ -386,6 +389,14 @@ _TEXTS: Final[tuple[tuple[Code, str, str], ...]] = (
         ),
     ),
     (
+        Code.CLEANUP_VALUE,
+        "A clean-up's value comes too late",
+        (
+            "ctx.cleanup records what runs after everything else has ended, so the function cannot "
+            "wait for its values. Use ctx.run for a step whose result is needed."
+        ),
+    ),
+    (
         Code.PATH,
         "The path is not inside the workspace",
         (
@@ -485,6 +496,11 @@ _TEXTS: Final[tuple[tuple[Code, str, str], ...]] = (
         "The step ended without this output. Use .outputs.get(name, default) when that is fine.",
     ),
     (
+        Code.OUTPUT_TOO_LARGE,
+        "The output is too large to be asked for",
+        "Ask for its end with .tail(lines), or let the step write what matters to $PLUE_OUTPUT.",
+    ),
+    (
         Code.WORKFLOW_ERROR,
         "The workflow's code raised an exception",
         "The message is Python's; the place is in the workflow file.",
@@ -516,6 +532,14 @@ _TEXTS: Final[tuple[tuple[Code, str, str], ...]] = (
         Code.CRASHED,
         "The evaluation ended without an answer",
         "Python itself ended. Usually the code drove it into a limit, such as very deep nesting.",
+    ),
+    (
+        Code.TOO_MANY_STAGES,
+        "The code asks for results too often",
+        (
+            "A value that is asked for before its step has ended is waited for. Along one branch "
+            "that may happen 50 times: look for a loop without a bound."
+        ),
     ),
     (
         Code.REPLAY,

@@ -28,8 +28,9 @@ from plue.authoring.codes import EXPLANATIONS, Code
 from plue.authoring.config import CONFIG_FILE, ConfigFile, config_of
 from plue.authoring.results import Description, Diagnostic, Planned, Trigger, WorkflowInfo
 from plue.authoring.sandbox.host import HEADER
+from plue.domain.growth import answer_of
 from plue.errors import InternalError, UnavailableError
-from plue.wire.plan import Plan, Step, Text
+from plue.wire.plan import Plan, Ref, Step, Text
 
 __all__ = ["Evaluator", "Isolation", "digest_of", "is_workflow_file", "merged"]
 
@@ -213,8 +214,13 @@ class Evaluator:
         text_inputs: bool = False,
         known: Mapping[str, Mapping[str, JsonValue]] | None = None,
         recorded: Sequence[Step] = (),
+        stage: int = 1,
+        asked: Sequence[Ref] = (),
     ) -> Planned:
         """Evaluate *workflow* with the values known so far (none, in the first stage).
+
+        A later *stage* must reproduce the *recorded* steps; *asked* are all values that earlier
+        stages waited for. What *known* holds is told in ``sandbox.results``.
 
         An unknown workflow is a diagnostic with code PLU204 and field ``workflow``; wrong inputs
         have fields such as ``inputs.env``. Raises UnavailableError when the evaluator is away.
@@ -237,6 +243,8 @@ class Evaluator:
             "text_inputs": text_inputs,
             "known": {name: dict(values) for name, values in (known or {}).items()},
             "recorded": [step.model_dump(mode="json") for step in recorded],
+            "stage": stage,
+            "asked": [[ref.ref, ref.field, list(ref.path), ref.tail] for ref in asked],
         }
         kind, body = await self._ask(request)
         if kind == "E":
@@ -417,6 +425,7 @@ def _planned(answer: Mapping[str, Any]) -> Planned:
         inputs=answer["inputs"],
         diagnostics=[_diagnostic(item) for item in answer["diagnostics"]],
         printed=answer["printed"],
+        why={name: [answer_of(one) for one in found] for name, found in answer["why"].items()},
     )
 
 

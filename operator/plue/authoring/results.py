@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from pydantic import JsonValue
 
+from plue.domain.growth import Answer
 from plue.wire.plan import Plan, Text
 
 __all__ = ["Description", "Diagnostic", "Planned", "Trigger", "WorkflowInfo"]
@@ -44,7 +45,8 @@ class Trigger:
 class WorkflowInfo:
     """A workflow as its decorator declares it.
 
-    ``revision`` is the SHA-256 over ``files``, all that it is made of. ``inputs_schema`` is JSON
+    ``revision`` is the SHA-256 over the files that it is made of, ``files`` their paths: with
+    them, and with nothing else, it can be evaluated again. ``inputs_schema`` is JSON
     Schema 2020-12 of an object. ``attempts`` is how often a run may be tried when its runner is
     lost after a step had started (1: never again).
     """
@@ -75,7 +77,9 @@ class Description:
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """The first stage of a workflow; ``plan`` is None exactly when a diagnostic is an error.
+    """One stage of a workflow; ``plan`` is None exactly when a diagnostic is an error.
+
+    ``why`` names for steps the answers that led to them: the newest ones of their branch.
 
     ``inputs`` are the values as the workflow saw them: parsed, checked, defaults filled in.
     ``printed`` is what the author's code printed, at most 64 KiB.
@@ -86,3 +90,4 @@ class Planned:
     inputs: Mapping[str, JsonValue] = field(default_factory=dict)
     diagnostics: Sequence[Diagnostic] = ()
     printed: str = ""
+    why: Mapping[str, Sequence[Answer]] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""What a batch of a runner's events means for the rows of its steps."""
+"""What a batch of a runner's events means: for the rows of its steps, and of asked values."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -6,8 +6,10 @@ from dataclasses import dataclass, replace
 from pydantic import JsonValue
 
 from plue.wire.events import EventType, RunnerEvent, StepState
+from plue.wire.plan import RefField
+from plue.wire.stages import STREAMS
 
-__all__ = ["StepChange", "step_changes"]
+__all__ = ["StepChange", "StepValue", "logged_body", "step_changes", "step_values"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,59 @@ def step_changes(events: Iterable[RunnerEvent]) -> list[StepChange]:
             before = changes.get(event.step)
             changes[event.step] = _completed(event, started=before is not None and before.started)
     return list(changes.values())
+
+
+@dataclass(frozen=True, slots=True)
+class StepValue:
+    """What a step printed, or why that cannot be told. ``tail`` 0 is all of it."""
+
+    step: str
+    field: RefField
+    tail: int
+    value: str | None
+    error: str | None
+
+
+def step_values(events: Iterable[RunnerEvent]) -> list[StepValue]:
+    """Return the values that *events* carry; what is not in the form of one is left out."""
+    return [
+        value
+        for event in events
+        if event.type is EventType.STEP_VALUES and event.step is not None
+        for item in _listed(event.body.get("values"))
+        if (value := _value(event.step, item)) is not None
+    ]
+
+
+def _value(step: str, item: JsonValue) -> StepValue | None:
+    if not isinstance(item, dict):
+        return None
+    field = next((name for name in STREAMS if name == item.get("field")), None)
+    value, error = _text(item.get("value")), _text(item.get("error"))
+    if field is None or (value is None) == (error is None):
+        return None
+    return StepValue(step, field, max(_whole(item.get("tail")), 0), value, error)
+
+
+def logged_body(event: RunnerEvent) -> dict[str, JsonValue]:
+    """Return the event's body as the log has it: of values only how long they are."""
+    if event.type is not EventType.STEP_VALUES:
+        return event.body
+    told: list[JsonValue] = []
+    for one in step_values([event]):
+        item: dict[str, JsonValue] = {"field": one.field}
+        if one.tail:
+            item["tail"] = one.tail
+        if one.value is None:
+            item["error"] = one.error
+        else:
+            item["characters"] = len(one.value)
+        told.append(item)
+    return {"attempt": event.body.get("attempt"), "values": told}
+
+
+def _listed(value: JsonValue | None) -> list[JsonValue]:
+    return value if isinstance(value, list) else []
 
 
 def _completed(event: RunnerEvent, *, started: bool) -> StepChange:

@@ -12,8 +12,10 @@ from typing import NewType
 from pydantic import JsonValue
 from pydantic_core import to_json
 
+from plue.domain.growth import Answer
 from plue.wire.events import EventType, Reason, RunState, StepState
 from plue.wire.frames import Workspace
+from plue.wire.plan import Await
 
 __all__ = [
     "RunDetails",
@@ -22,6 +24,7 @@ __all__ = [
     "RunPageOf",
     "RunView",
     "RunnerId",
+    "StageView",
     "StepView",
     "StoredEvent",
     "Submission",
@@ -86,11 +89,28 @@ class StepView:
     ended_at: datetime | None
     duration_ms: int | None
     outputs: Mapping[str, JsonValue]
+    stage: int = 1
+    why: Sequence[Answer] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class StageView:
+    """One recorded stage of an attempt; ``reason`` says why there will be no further one."""
+
+    number: int
+    digest: str
+    created_at: datetime
+    awaits: Sequence[Await]
+    reason: Reason | None = None
+    message: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class RunDetails:
-    """A run with what the list leaves out."""
+    """A run with what the list leaves out.
+
+    ``stages`` are those of the present attempt; none when its code asks for no value.
+    """
 
     run: RunView
     inputs: Mapping[str, JsonValue]
@@ -99,6 +119,7 @@ class RunDetails:
     rerun_of: RunId | None
     runner: RunnerId | None
     steps: Sequence[StepView]
+    stages: Sequence[StageView] = ()
 
 
 @dataclass(frozen=True)

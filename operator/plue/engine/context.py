@@ -17,12 +17,13 @@ from plue.store.lifecycle import LifecycleStore
 from plue.store.queue import QueueStore
 from plue.store.runners import RunnerStore
 from plue.store.runs import RunStore
+from plue.store.stages import StageStore
 from plue.store.usage import UsageStore
 
 __all__ = ["EngineContext"]
 
 
-def _nobody() -> None:
+def _nobody(*_: object) -> None:
     """Wake nobody: nothing is started yet."""
 
 
@@ -37,6 +38,7 @@ class EngineContext:
     queue: QueueStore
     events: EventStore
     lifecycle: LifecycleStore
+    stages: StageStore
     runners: RunnerStore
     usage: UsageStore
     feed: Feed
@@ -45,6 +47,7 @@ class EngineContext:
     wake_claims: Callable[[], None] = _nobody
     wake_pools: Callable[[], None] = _nobody
     wake_lost: Callable[[], None] = _nobody
+    wake_stages: Callable[[RunId], None] = _nobody
     log: structlog.stdlib.BoundLogger = field(
         default_factory=lambda: structlog.get_logger("plue.engine")
     )

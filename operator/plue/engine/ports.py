@@ -84,6 +84,9 @@ class Sessions(Protocol):
     def assign(self, runners: Sequence[RunnerId]) -> None:
         """Push the open assignments of these runners, without looking for others."""
 
+    def extend(self, runners: Sequence[RunnerId]) -> None:
+        """Push the stages that these runners do not have yet."""
+
 
 class Repository(Protocol):
     """The working tree whose workflows a local server offers."""

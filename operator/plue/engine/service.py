@@ -30,6 +30,7 @@ from plue.engine.pooling import host_pass, pool_pass
 from plue.engine.ports import Host, Repository, Sessions
 from plue.engine.retention import retention_pass
 from plue.engine.settings import EngineSettings
+from plue.engine.stages import Stages
 from plue.errors import NotFoundError, RejectedError
 from plue.marks import Mark, reached
 from plue.metrics import Metrics
@@ -40,6 +41,7 @@ from plue.store.lifecycle import LifecycleStore
 from plue.store.queue import QueueStore
 from plue.store.runners import RunnerStore
 from plue.store.runs import NewRun, RunStore
+from plue.store.stages import StageStore
 from plue.store.usage import UsageLine, UsageStore
 from plue.wire.events import Reason, RunState
 from plue.wire.plan import Plan
@@ -77,6 +79,7 @@ class Engine:
             queue=QueueStore(database),
             events=events,
             lifecycle=LifecycleStore(database),
+            stages=StageStore(database),
             runners=RunnerStore(database),
             usage=UsageStore(database),
             feed=Feed(events, metrics),
@@ -90,6 +93,7 @@ class Engine:
         self._plans: OrderedDict[bytes, Planned] = OrderedDict()
         self._definitions: set[tuple[str, str]] = set()
         self._started_at = 0.0
+        self._stages = Stages(self.context, evaluator)
         self._loops = self._make_loops()
 
     # ── life ─────────────────────────────────────────────────────────────────────────────────────
@@ -106,6 +110,7 @@ class Engine:
         context.wake_claims = self._loops["claim"].wake
         context.wake_lost = self._loops["lost"].wake
         context.wake_pools = self._wake_pools
+        context.wake_stages = self._stages.wake
         for host in self._hosts:
             host.on_change = self._loops[f"host-{host.kind}"].wake
         context.database.listen(self._heard, lost=self._wake_all)
@@ -116,6 +121,7 @@ class Engine:
         """End the passes; runs and runners stay as they are."""
         for loop in self._loops.values():
             await loop.close()
+        await self._stages.close()
 
     def attach(self, sessions: Sessions) -> None:
         """Have *sessions* be told of claims, cancels and ends."""
@@ -133,6 +139,7 @@ class Engine:
             "deadline": loop("deadline", deadline_pass, 0.5),
             "lost": loop("lost", lost_pass, poll),
             "retention": loop("retention", retention_pass, 3600.0),
+            "stages": Loop("stages", self._stages.look, every=poll, metrics=context.metrics),
         }
         for host in self._hosts:
             loops[f"host-{host.kind}"] = loop("host", host_pass, poll, host)
@@ -247,7 +254,7 @@ class Engine:
         known = (info.revision, info.name)
         if known not in self._definitions:
             files = {path: submission.files[path] for path in info.files}
-            await self.context.runs.record_definition(info.revision, info.name, files)
+            await self.context.runs.record_definition(info.revision, info.name, info.file, files)
             self._definitions.add(known)
 
     def _new_run(
@@ -376,15 +383,6 @@ def _complete(planned: Planned) -> tuple[Plan, WorkflowInfo]:
             first.message if first else "the workflow could not be planned",
             field=first.field if first else None,
             remedy=first.remedy if first else None,
-            details={"diagnostics": [asdict(d) for d in planned.diagnostics]},
-        )
-    if planned.plan.awaits:
-        awaited = ", ".join(f"{r.ref}.{r.field}" for r in planned.plan.awaits)
-        raise RejectedError(
-            f"{planned.info.name} asks for a value while it is planned ({awaited}); this version"
-            " plans a run once, before its first step",
-            remedy="use the value inside a command, an env= or a when=, or move the decision"
-            " into a step's script",
             details={"diagnostics": [asdict(d) for d in planned.diagnostics]},
         )
     return planned.plan, planned.info

@@ -99,6 +99,22 @@ class Gateway:
         """Push the open assignments of these runners at once."""
         self._spawn(self._assign(runners))
 
+    def extend(self, runners: Sequence[RunnerId]) -> None:
+        """Push the stages that these runners do not have yet, at once."""
+        self._spawn(self._extend(runners))
+
+    async def _extend(self, runners: Sequence[RunnerId]) -> None:
+        # When the store is away, the attend pass finds the stages later.
+        with contextlib.suppress(UnavailableError):
+            await self._send_stages(runners)
+
+    async def _send_stages(self, runners: Sequence[RunnerId], *, held: int = 0) -> None:
+        sessions = {r: s for r in runners if (s := self._sessions.get(r)) is not None}
+        known = {r: stage for r, s in sessions.items() if (stage := s.waits_at) is not None}
+        if known:
+            for runner, extensions in (await self._context.stages.after(known)).items():
+                await sessions[runner].extend(extensions, held=held)
+
     def _spawn(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.create_task(work)
         self._tasks.add(task)
@@ -124,6 +140,7 @@ class Gateway:
             return
         context, runners = self._context, list(self._sessions)
         await self._assign(await context.queue.open_claims(self.name))
+        await self._extend(runners)
         for cancel in await context.lifecycle.cancels_of(runners):
             await self._cancel(cancel)
         for runner in await context.runners.retired_at(self.name):
@@ -234,6 +251,8 @@ class Gateway:
         reached(Mark.WELCOMED)
         if current is not None:
             await self._tell(current)
+            await self._send_stages([session.runner], held=1 if held is None else held.stage)
+            self._context.wake_stages(current.key.run)
             self._attend.wake()
         else:
             self._context.wake_claims()

@@ -14,7 +14,7 @@ from datetime import datetime
 import structlog
 from pydantic_core import to_json
 
-from plue.domain.progress import step_changes
+from plue.domain.progress import logged_body, step_changes, step_values
 from plue.ending import end_tasks
 from plue.engine.context import EngineContext
 from plue.errors import ConflictError, FencedError, InternalError, UnavailableError
@@ -45,6 +45,7 @@ class _Append:
     bodies: list[str]
     done: asyncio.Future[None]
     size: int = 0
+    answers: bool = False
 
 
 @dataclass(slots=True)
@@ -89,14 +90,17 @@ class Recorder:
         """
         return self._put(_Accept(key, _future()))
 
-    def append(self, key: ClaimKey, events: Sequence[RunnerEvent]) -> asyncio.Future[None]:
+    def append(
+        self, key: ClaimKey, events: Sequence[RunnerEvent], *, answers: bool = False
+    ) -> asyncio.Future[None]:
         """Store events, which must go on where the runner's last ones ended.
 
-        The future raises FencedError as above, and ConflictError when numbers are missing.
+        With *answers*, whoever evaluates the run's code is woken once they are stored. The
+        future raises FencedError as above, and ConflictError when numbers are missing.
         """
-        bodies = [to_json(event.body).decode() for event in events]
+        bodies = [to_json(logged_body(event)).decode() for event in events]
         size = sum(map(len, bodies))
-        return self._put(_Append(key, list(events), bodies, _future(), size))
+        return self._put(_Append(key, list(events), bodies, _future(), size, answers))
 
     def finish(self, key: ClaimKey, end: RunEnd) -> asyncio.Future[None]:
         """End the run as its runner says, behind everything that was appended before.
@@ -172,7 +176,10 @@ class Recorder:
         self._context.ended(ended)
         for batch in batches:
             if batch.key in stored:
-                _settle(flush.appends.pop(batch.key))
+                appends = flush.appends.pop(batch.key)
+                _settle(appends)
+                if any(entry.answers for entry in appends):
+                    self._context.wake_stages(batch.key.run)
         ended_here = {(run.run, run.attempt) for run in ended}
         done = [f for f in flush.finishes if (f.key.run, f.key.attempt) in ended_here]
         _settle(done)
@@ -280,7 +287,7 @@ def _entries(flush: _Flush) -> list[_Entry]:
 def _batch(key: ClaimKey, appends: Sequence[_Append]) -> Batch:
     events = [event for entry in appends for event in entry.events]
     bodies = [body for entry in appends for body in entry.bodies]
-    return Batch(key, events, bodies, step_changes(events))
+    return Batch(key, events, bodies, step_changes(events), step_values(events))
 
 
 def _future() -> asyncio.Future[None]:

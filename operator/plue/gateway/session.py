@@ -3,12 +3,14 @@
 import asyncio
 import contextlib
 from collections import deque
+from collections.abc import Sequence
 from typing import assert_never
 
 import structlog
 from aiohttp import WSMessage, WSMsgType, web
 from pydantic import BaseModel, ValidationError
 
+from plue.domain.progress import step_values
 from plue.domain.run import RunId, RunnerId
 from plue.errors import ConflictError, FencedError, PlueError
 from plue.gateway.recorder import Recorder
@@ -16,8 +18,10 @@ from plue.marks import Mark, reached
 from plue.store.events import RunEnd
 from plue.store.queue import ClaimKey
 from plue.wire import frames
-from plue.wire.events import RunnerEvent
+from plue.wire.events import EventType, RunnerEvent
 from plue.wire.frames import Assignment
+from plue.wire.plan import Await
+from plue.wire.stages import Extension
 
 __all__ = [
     "CLOSE_BAD_FRAME",
@@ -56,6 +60,9 @@ class Session:
         self._socket = socket
         self._recorder = recorder
         self._assigned: Assignment | None = None
+        self._stage = 1
+        self._steps: set[str] = set()
+        self._asked: set[tuple[str, str, int]] = set()
         self._acked = 0
         self._cancelled: frames.Cancel | None = None
         self._pending: deque[tuple[asyncio.Future[None], BaseModel | None, int]] = deque()
@@ -81,9 +88,33 @@ class Session:
         """
         if self._assigned is None:
             self._assigned, self._acked = assignment, acked
+            self._steps = {step.name for step in assignment.plan.steps}
+            self._learn(assignment.plan.awaits)
             if not started:
                 await self.send(frames.Assign(assignment=assignment))
                 reached(Mark.ASSIGNED)
+
+    @property
+    def waits_at(self) -> int | None:
+        """The newest stage that the session knows; None when its plan does not grow."""
+        return self._stage if self._asked else None
+
+    async def extend(self, extensions: Sequence[Extension], *, held: int = 0) -> None:
+        """Tell the runner the next stages, unless it has them (up to *held*); safe to repeat."""
+        assigned = self._assigned
+        for extension in extensions:
+            if assigned is None or extension.stage != self._stage + 1:
+                continue
+            self._stage = extension.stage
+            self._steps |= {placed.step.name for placed in extension.steps}
+            self._learn(extension.awaits)
+            if extension.stage > held:
+                await self.send(
+                    frames.Extend(run=assigned.run, attempt=assigned.attempt, extension=extension)
+                )
+
+    def _learn(self, awaits: Sequence[Await]) -> None:
+        self._asked |= {(one.ref, one.field, one.tail or 0) for one in awaits}
 
     async def cancel(self, cancel: frames.Cancel) -> None:
         """Tell the runner to end its attempt; repeats are sent only when they are more urgent."""
@@ -168,7 +199,8 @@ class Session:
             raise ConflictError(f"event {self._acked + 1} is missing")
         self._acked = fresh[-1].n
         ack = frames.Ack(run=frame.run, attempt=frame.attempt, through=self._acked)
-        future = self._recorder.append(self._key(frame.run, frame.attempt), fresh)
+        key = self._key(frame.run, frame.attempt)
+        future = self._recorder.append(key, fresh, answers=bool(self._asked) and _answers(fresh))
         self._wait(future, ack, size)
 
     def _check(self, frame: frames.Events) -> None:
@@ -179,12 +211,24 @@ class Session:
             if assigned is not None or not frame.events:
                 raise ConflictError("these events are of another attempt")
             return
-        steps = {step.name for step in assigned.plan.steps}
         numbers = [event.n for event in frame.events]
         if numbers != list(range(numbers[0], numbers[0] + len(numbers))) if numbers else False:
             raise ConflictError("the events' numbers have gaps")
         for event in frame.events:
-            _check_event(event, steps)
+            self._check_event(event)
+
+    def _check_event(self, event: RunnerEvent) -> None:
+        """Refuse an event of a step outside the plan, of an engine's type, or of what none asked.
+
+        Raises ConflictError.
+        """
+        if event.step is not None and event.step not in self._steps:
+            raise ConflictError(f"there is no step {event.step[:100]!r} in the plan")
+        if event.type.value.startswith(("run_", "plan_")):
+            raise ConflictError(f"{event.type} events are the engine's")
+        sent = {(one.step, one.field, one.tail) for one in step_values([event])}
+        if not sent <= self._asked:
+            raise ConflictError(f"nobody asked for what {event.step!r} printed")
 
     def _finish(self, frame: frames.Finished, size: int) -> None:
         if not frame.state.is_end:
@@ -251,12 +295,9 @@ _SENT = {
 }
 
 
-def _check_event(event: RunnerEvent, steps: set[str]) -> None:
-    """Refuse an event that names a step outside the plan, or a type that is the engine's own."""
-    if event.step is not None and event.step not in steps:
-        raise ConflictError(f"there is no step {event.step[:100]!r} in the plan")
-    if event.type.value.startswith(("run_", "plan_")):
-        raise ConflictError(f"{event.type} events are the engine's")
+def _answers(events: Sequence[RunnerEvent]) -> bool:
+    """Whether *events* may answer what the workflow's code asks for."""
+    return any(e.type in {EventType.STEP_COMPLETED, EventType.STEP_VALUES} for e in events)
 
 
 def _retrieve(future: asyncio.Future[None]) -> None:

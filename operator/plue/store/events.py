@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import JsonValue
 from pydantic_core import to_json
 
-from plue.domain.progress import StepChange
+from plue.domain.progress import StepChange, StepValue
 from plue.domain.run import RunId, RunnerId, StoredEvent
 from plue.errors import GoneError, NotFoundError
 from plue.store.database import Database
@@ -29,12 +29,13 @@ MESSAGE_CHARACTERS = 8000
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Events of one runner, numbered without gaps. ``bodies`` are their JSON texts."""
+    """Events of one runner, numbered without gaps. ``bodies`` are the log's JSON texts of them."""
 
     key: ClaimKey
     events: Sequence[RunnerEvent]
     bodies: Sequence[str]
     steps: Sequence[StepChange]
+    values: Sequence[StepValue] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +143,7 @@ def _append_parameters(batches: Sequence[Batch]) -> dict[str, Any]:
         (b.key.run, e, body) for b in batches for e, body in zip(b.events, b.bodies, strict=True)
     ]
     steps = [(b.key.run, s) for b in batches for s in b.steps]
+    values = [(b.key.run, v) for b in batches for v in b.values]
     return {
         "runs": [b.key.run for b in batches],
         "attempts": [b.key.attempt for b in batches],
@@ -166,6 +168,12 @@ def _append_parameters(batches: Sequence[Batch]) -> dict[str, Any]:
         "step_outputs": [
             None if s.outputs is None else to_json(s.outputs).decode() for _, s in steps
         ],
+        "value_runs": [run for run, _ in values],
+        "value_steps": [v.step for _, v in values],
+        "value_fields": [v.field for _, v in values],
+        "value_tails": [v.tail for _, v in values],
+        "value_texts": [v.value for _, v in values],
+        "value_errors": [v.error for _, v in values],
     }
 
 

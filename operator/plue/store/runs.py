@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import JsonValue
 from pydantic_core import to_json
 
+from plue.domain.growth import answer_of, plan_body
 from plue.domain.run import (
     RunDetails,
     RunFilter,
@@ -18,6 +19,7 @@ from plue.domain.run import (
     RunnerId,
     RunPageOf,
     RunView,
+    StageView,
     StepView,
     Submission,
 )
@@ -25,7 +27,7 @@ from plue.errors import NotFoundError
 from plue.store.database import Database, seconds
 from plue.wire.events import Reason, RunState, StepState
 from plue.wire.frames import Workspace
-from plue.wire.plan import Plan, Step, Text
+from plue.wire.plan import Await, Plan, Text
 
 __all__ = ["NewRun", "RunStore"]
 
@@ -63,14 +65,19 @@ class RunStore:
         """Read and write through *database*."""
         self._database = database
 
-    async def record_definition(self, revision: str, name: str, files: Mapping[str, str]) -> None:
-        """Keep the source of a revision, so that it can be evaluated again."""
+    async def record_definition(
+        self, revision: str, name: str, file: str, files: Mapping[str, str]
+    ) -> None:
+        """Keep the source of a revision, so that it can be evaluated again.
+
+        *file* declares the workflow; *files* are all that the revision covers.
+        """
         await self._database.rows(
             "insert_definition",
             {
                 "revision": revision,
                 "name": name,
-                "file": next(iter(files), ""),
+                "file": file,
                 "files": json.dumps(dict(files)),
             },
         )
@@ -116,8 +123,12 @@ class RunStore:
     async def details(self, run: RunId) -> RunDetails:
         """Return a run with its steps. Raises NotFoundError."""
         view = await self.get(run)
-        spec, steps = await self._database.transaction(
-            [("get_spec", {"id": run}), ("get_steps", {"id": run, "attempt": view.attempt})]
+        spec, steps, stages = await self._database.transaction(
+            [
+                ("get_spec", {"id": run}),
+                ("get_steps", {"id": run, "attempt": view.attempt}),
+                ("stages_of_run", {"run": run, "after": 0}),
+            ]
         )
         if not spec:
             raise NotFoundError(f"there is no run {run}")
@@ -130,6 +141,7 @@ class RunStore:
             rerun_of=None if row["rerun_of"] is None else RunId(str(row["rerun_of"])),
             runner=None if row["runner_id"] is None else RunnerId(row["runner_id"]),
             steps=[_step(step) for step in steps],
+            stages=[_stage(stage) for stage in stages],
         )
 
     async def submission_of(self, run: RunId) -> Submission:
@@ -209,29 +221,11 @@ def _run_parameters(run: NewRun) -> dict[str, Any]:
         "step_onces": [s.once for s in steps],
         "step_shown": [s.action.shown for s in steps],
         "queued_body": _json({"attempt": 1, "pool": run.pool, "priority": run.priority}),
-        "plan_body": _json(_plan_body(run.plan)),
+        "plan_body": _json(plan_body(run.plan, attempt=1)),
+        "digest": run.plan.digest,
+        "awaits": _json(run.plan.awaits),
+        "awaited": sorted({one.ref for one in run.plan.awaits}),
     }
-
-
-def _plan_body(plan: Plan) -> dict[str, Any]:
-    """Return the body of ``plan_extended``: what a viewer needs to draw the steps."""
-    return {
-        "attempt": 1,
-        "stage": plan.stage,
-        "digest": plan.digest,
-        "steps": [_drawn(step) for step in plan.steps],
-    }
-
-
-def _drawn(step: Step) -> dict[str, Any]:
-    drawn: dict[str, Any] = {
-        "name": step.name,
-        "kind": step.action.kind,
-        "needs": list(step.needs),
-        "branch": list(step.branch),
-        "shown": step.action.shown,
-    }
-    return drawn | {"cleanup": True} if step.cleanup else drawn
 
 
 def _json(value: object) -> str:
@@ -280,6 +274,21 @@ def _step(row: Mapping[str, Any]) -> StepView:
         ended_at=row["ended_at"],
         duration_ms=row["duration_ms"],
         outputs=row["outputs"] or {},
+        stage=row["stage"],
+        why=tuple(answer_of(one) for one in row["why"] or ()),
+    )
+
+
+def _stage(row: Mapping[str, Any]) -> StageView:
+    extension = row["extension"] or {}
+    trouble = extension.get("trouble") or {}
+    return StageView(
+        number=row["stage"],
+        digest=row["digest"],
+        created_at=row["created_at"],
+        awaits=tuple(Await.model_validate(one) for one in row["awaits"]),
+        reason=_known_reason(trouble.get("reason")),
+        message=trouble.get("message"),
     )
 
 

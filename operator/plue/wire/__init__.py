@@ -8,6 +8,7 @@ from plue.wire.events import EventType, Reason, RunnerEvent, RunState, StepState
 from plue.wire.plan import (
     HIDDEN_KINDS,
     Action,
+    Await,
     Data,
     End,
     Fail,
@@ -39,6 +40,7 @@ from plue.wire.plan import (
 __all__ = [
     "HIDDEN_KINDS",
     "Action",
+    "Await",
     "Data",
     "End",
     "EventType",

@@ -7,13 +7,20 @@ type (fields with ? may be absent):
 run_queued       attempt, pool, priority, reason? (why it came back to the queue)
 run_claimed      attempt, runner
 run_started      attempt, runner
-plan_extended    attempt, stage, digest, steps: [{name, kind, needs, branch, cleanup?, shown}]
+plan_extended    attempt, stage, digest, steps: [{name, kind, needs, branch, cleanup?, shown, at?,
+                 why?: [{value, is, file, line}]}], awaits?: [{value, file?, line?}], reason?,
+                 message?. Stage 1 has all steps, a later one those that it adds; ``at`` is their
+                 place among all. ``awaits`` are the values that the workflow's code waits for;
+                 ``reason`` says why it could not be evaluated further
 step_started     attempt, try (from 1), shown
 step_output      attempt, try, stream (stdout|stderr), text, line (number of the text's first line
                  within the step's try, both streams counted together, from 1),
                  partial? (true: the last line goes on in the stream's next chunk)
 step_completed   attempt, state, reason?, message?, exit_code?, tries, duration_ms, outputs?,
                  tail? (last lines, when it failed)
+step_values      attempt, values: [{field, tail?, characters?, error?}]: what a step printed and the
+                 workflow's code asked for is known. A runner sends ``value`` in the place of
+                 ``characters``; it is kept apart from the log
 run_completed    attempt, state, reason, message?, outputs, duration_ms
 ===============  =================================================================================
 
@@ -41,6 +48,7 @@ class EventType(StrEnum):
     TOOL_START = "tool_start"
     TOOL_END = "tool_end"
     STEP_COMPLETED = "step_completed"
+    STEP_VALUES = "step_values"
     RUN_COMPLETED = "run_completed"
 
 
@@ -91,6 +99,7 @@ class Reason(StrEnum):
     RUNNERS_DO_NOT_START = "RunnersDoNotStart"  # new runners end before they have connected
     CLAIMED = "Claimed"  # bound to a runner that has not yet said `accepted`
     RUNNER_DID_NOT_ACCEPT = "RunnerDidNotAccept"  # back in the queue; that runner is retired
+    EVALUATION = "Evaluation"  # a value is known; the workflow's code is to be evaluated with it
     LEASE = "Lease"  # the runner was lost; the next attempt waits until it is surely gone
     # how a run ends
     SUCCEEDED = "Succeeded"
@@ -102,6 +111,9 @@ class Reason(StrEnum):
     RUNNER_LOST = "RunnerLost"
     STORE_LOST = "StoreLost"
     INVALID_PLAN = "InvalidPlan"
+    WORKFLOW_ERROR = "WorkflowError"  # the workflow's own code raised an exception
+    REPLAY_DIFFERS = "ReplayDiffers"  # a later stage did not plan again what an earlier one had
+    TOO_MANY_STAGES = "TooManyStages"  # the workflow's code asked more often than it may
     WORKSPACE_FAILED = "WorkspaceFailed"  # the copy of the working tree could not be made
     DISK_FULL = "DiskFull"
     INTERNAL = "Internal"  # a fault of Plue; the message says which

@@ -11,6 +11,7 @@ A session::
       ◄───────────────────────────────── start   … and only then may the runner begin
       events(first=1, […]) ────────────────►   stored first …
       ◄─────────────────────────── ack(through)   … and only then acknowledged
+      ◄─────────────────────────── extend(stage)   the plan's next stage, stored first
       renew ───────────────────────────────►   every lease/6
       ◄─────────────────────────────── renewed
       ◄──────────────────────────────── cancel
@@ -20,9 +21,11 @@ A session::
 Rules that make it safe:
 
 - Everything can arrive twice or not at all. Events are dropped by number, ``assign`` and
-  ``start`` by (run, attempt); ``accepted``, ``finished`` are answered again when repeated.
+  ``start`` by (run, attempt), ``extend`` by stage; ``accepted``, ``finished`` are answered again
+  when repeated.
 - After a cut the runner connects again and says ``hello`` with what it holds. ``welcome`` tells
-  which number was stored last (``acked``); the runner resends from there.
+  which number was stored last (``acked``); the runner resends from there. Stages above the one
+  that it holds follow.
 - ``fenced`` means: not yours any more. The runner kills its steps, drops its spool and exits.
 - ``start`` is never sent to a runner whose ``accepted`` was not recorded in time.
 """
@@ -33,6 +36,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter
 
 from plue.wire.events import Reason, RunnerEvent, RunState
 from plue.wire.plan import Plan, Text
+from plue.wire.stages import Extension
 
 __all__ = [
     "PROTOCOL",
@@ -43,6 +47,7 @@ __all__ = [
     "Cancel",
     "Done",
     "Events",
+    "Extend",
     "Fenced",
     "Finished",
     "FromGateway",
@@ -118,12 +123,16 @@ class Assignment(_Frame):
 
 
 class Holding(_Frame):
-    """What a reconnecting runner holds: its attempt, and the last number that was acknowledged."""
+    """What a reconnecting runner holds: its attempt, and the last number that was acknowledged.
+
+    ``stage`` is the newest stage of the plan that it has.
+    """
 
     run: str
     attempt: int
     acked: int = 0
     started: bool = False
+    stage: int = Field(default=1, ge=1)
 
 
 class Hello(_Frame):
@@ -223,6 +232,15 @@ class Start(_Frame):
     attempt: int
 
 
+class Extend(_Frame):
+    """The plan's next stage. One that the runner has already changes nothing."""
+
+    type: Literal["extend"] = "extend"
+    run: str
+    attempt: int
+    extension: Extension
+
+
 class Ack(_Frame):
     """Every event up to and with number ``through`` is stored."""
 
@@ -278,7 +296,7 @@ class Retire(_Frame):
 
 
 FromGateway = Annotated[
-    Welcome | Assign | Start | Ack | Cancel | Renewed | Fenced | Done | Retire,
+    Welcome | Assign | Start | Extend | Ack | Cancel | Renewed | Fenced | Done | Retire,
     Field(discriminator="type"),
 ]
 

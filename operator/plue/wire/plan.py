@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 __all__ = [
     "HIDDEN_KINDS",
     "Action",
+    "Await",
     "Data",
     "End",
     "Fail",
@@ -292,6 +293,19 @@ class Step(_Frozen):
     site: Site | None = None
 
 
+class Await(Ref):
+    """A value that the workflow's code asked for and that is not known yet; it ended a branch.
+
+    ``site`` is where it was asked. Awaits of one ``together`` other than 0 are one question (a
+    group's ``.ok``): it is answered when all of them are, or by the first that is false.
+    ``depth`` is how many ends of stages there are along its branch, this one included.
+    """
+
+    site: Site | None = None
+    together: Annotated[int, Field(ge=0)] = 0
+    depth: Annotated[int, Field(ge=1)] = 1
+
+
 class Fail(_Frozen):
     """``ctx.fail(reason)``: the run fails with this reason once ``needs`` have ended."""
 
@@ -322,5 +336,5 @@ class Plan(_Frozen):
     steps: tuple[Step, ...] = ()
     fails: tuple[Fail, ...] = ()
     end: End | None = None
-    awaits: tuple[Ref, ...] = ()
+    awaits: tuple[Await, ...] = ()
     digest: str = ""

@@ -11,19 +11,27 @@ from typing import Final
 
 from plue.authoring.codes import Code
 from plue.authoring.sandbox.problems import Place, Problem, StageEnd, author_place, did_you_mean
+from plue.authoring.sandbox.results import UNKNOWN, Results, shown_value
 from plue.authoring.sandbox.values import RefPart
 
-__all__ = ["Book", "Branch", "Recorded"]
+__all__ = ["Book", "Branch", "Earlier", "Recorded"]
 
 MAX_STEPS: Final = 1000
 MAX_PROBLEMS: Final = 50
+MAX_STAGE_ENDS: Final = 50
+MAX_WHY: Final = 5
+"""How many of the newest answers are told of a step that depends on many."""
+
+Why = dict[str, object]
 
 
 @dataclass(eq=False)
 class Branch:
     """One line of steps: the function itself, or an element of ``ctx.parallel``.
 
-    ``frontier`` are the steps that nothing recorded in this branch waits for yet.
+    ``frontier`` are the steps that nothing recorded in this branch waits for yet. ``answers`` are
+    the values that the code has got since the last step, ``why`` those before it. ``waited`` are
+    the questions that ended a stage along this branch.
     """
 
     path: tuple[str, ...] = ()
@@ -33,6 +41,20 @@ class Branch:
     ended: bool = False
     made: list["Recorded"] = field(default_factory=list)
     repeats: dict[str, int] = field(default_factory=dict)
+    answers: list[Why] = field(default_factory=list)
+    why: list[Why] = field(default_factory=list)
+    waited: frozenset[str] = frozenset()
+
+    def inner(self, path: tuple[str, ...]) -> "Branch":
+        """Return a branch that begins where this one is now."""
+        return Branch(
+            path,
+            list(self.frontier),
+            list(self.frontier),
+            answers=list(self.answers),
+            why=list(self.why),
+            waited=self.waited,
+        )
 
 
 @dataclass(eq=False)
@@ -46,28 +68,40 @@ class Recorded:
     given_name: str
     handled: bool = False
     never: bool = False
+    cleanup: bool = False
     definition: dict[str, object] = field(default_factory=dict)
+    why: list[Why] = field(default_factory=list)
 
     def ask(self, part: RefPart) -> object:
         """Return the value of *part*, or end the stage."""
         return self.book.ask(self, part)
 
 
+@dataclass(frozen=True)
+class Earlier:
+    """What earlier stages left: known values, recorded steps, and the questions they ended with.
+
+    A question is told by ``RefPart.question``.
+    """
+
+    known: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+    recorded: Sequence[Mapping[str, object]] = ()
+    asked: Sequence[str] = ()
+
+
 class Book:
     """What one evaluation records. Every method is called from the author's code."""
 
-    def __init__(
-        self,
-        known: Mapping[str, Mapping[str, object]] | None = None,
-        recorded: Sequence[Mapping[str, object]] = (),
-    ) -> None:
-        """Begin with the values *known* so far and the steps *recorded* by earlier stages."""
-        self.known = dict(known or {})
-        self.expected = {str(step["name"]): step for step in recorded}
+    def __init__(self, earlier: Earlier | None = None) -> None:
+        """Begin with what *earlier* stages left; nothing in the first."""
+        earlier = earlier or Earlier()
+        self.results = Results(earlier.known)
+        self.expected = {str(step["name"]): step for step in earlier.recorded}
+        self.asked = frozenset(earlier.asked)
         self.branch = Branch()
         self.steps: dict[str, Recorded] = {}
         self.fails: list[dict[str, object]] = []
-        self.awaits: list[RefPart] = []
+        self.awaits: list[dict[str, object]] = []
         self.problems: list[Problem] = []
         self.forward: list[tuple[Recorded, str]] = []
 
@@ -172,6 +206,9 @@ class Book:
     def close_step(self, step: Recorded, definition: dict[str, object]) -> None:
         """Record the finished definition; it must be what an earlier stage recorded."""
         step.definition = definition
+        branch = self.branch
+        branch.why = step.why = (branch.answers or branch.why)[-MAX_WHY:]
+        branch.answers = []
         before = self.expected.get(step.name)
         if before is not None and not _same(before, definition):
             self.report(self._diverged(step.name, before, definition))
@@ -202,7 +239,7 @@ class Book:
         values: list[object] = []
         for index, element in enumerate(elements):
             path = (*outer.path, str(outer.parallels), str(index))
-            branch = Branch(path, list(outer.frontier), list(outer.frontier))
+            branch = outer.inner(path)
             inner.append(branch)
             values.append(self._evaluate(element, branch, outer))
         self._join(outer, inner)
@@ -233,11 +270,45 @@ class Book:
     # ── values ───────────────────────────────────────────────────────────────────────────────────
 
     def ask(self, step: Recorded, part: RefPart) -> object:
-        """Return a value that the author's code asks for."""
+        """Return a value that the author's code asks for; ends the branch while it is unknown."""
+        self._check_question(step, part)
+        value = self._look_up(step, part)
+        if value is UNKNOWN:
+            self.await_parts([part])
+        self._note(part, value)
+        return value
+
+    def ask_all(self, asked: Sequence[tuple[Recorded, RefPart]]) -> bool:
+        """Return whether all of these are true: one question, answered by the first that is not."""
+        values = []
+        for step, part in asked:
+            self._check_question(step, part)
+            # What will never be known is no answer, as long as another one is False.
+            open_or_never = not step.never and self.results.is_never(step.name, step.handled)
+            values.append(UNKNOWN if open_or_never else self._look_up(step, part))
+        false = next((p for (_, p), v in zip(asked, values, strict=True) if v is False), None)
+        if false is not None:
+            self._note(false, value=False)
+            return False
+        unknown = [p for (_, p), v in zip(asked, values, strict=True) if v is UNKNOWN]
+        if unknown:
+            if all(self.results.has_ended(part.step.name) for part in unknown):
+                self.park()
+            self.await_parts(unknown)
+        for _, part in asked:
+            self._note(part, value=True)
+        return True
+
+    def _check_question(self, step: Recorded, part: RefPart) -> None:
         self.check_open()
-        if step.never:
-            return _of_skipped(part)
-        if part.field in ("ok", "exit_code") and not step.handled:
+        if step.cleanup:
+            raise Problem(
+                Code.CLEANUP_VALUE,
+                f"{part.shown} is asked for, but `{step.name}` runs after everything else",
+                remedy="use ctx.run for a step whose result is needed",
+                related=(step.place.file, step.place.line),
+            )
+        if part.field in ("ok", "exit_code") and not step.handled and not step.never:
             raise Problem(
                 Code.OK_UNHANDLED,
                 f"asking {part.shown} can only ever say success: "
@@ -245,19 +316,43 @@ class Book:
                 remedy=f"add continue_on_error=True to step `{step.name}`",
                 related=(step.place.file, step.place.line),
             )
-        values = self.known.get(step.name)
-        if values is None:
-            self.await_part(part)
-        elif values.get("state") != "succeeded" and not step.handled:
-            self.park()
-        else:
-            return _look_up(step, part, values)
-        raise StageEnd
 
-    def await_part(self, part: RefPart) -> None:
-        """End the branch until *part* is known."""
-        if all(part.wire() != other.wire() for other in self.awaits):
-            self.awaits.append(part)
+    def _look_up(self, step: Recorded, part: RefPart) -> object:
+        if not step.never and self.results.is_never(step.name, step.handled):
+            self.park()
+        return self.results.value(part, skipped=step.never)
+
+    def _note(self, part: RefPart, value: object) -> None:
+        """Remember an answer: it is why what follows is there."""
+        branch, place = self.branch, author_place()
+        if (question := part.question) in self.asked:
+            branch.waited |= {question}
+        answer: Why = {"value": part.shown[1:-1], "is": shown_value(value)}
+        if place is not None:
+            answer |= {"file": place.file, "line": place.line}
+        if answer not in branch.answers:
+            branch.answers.append(answer)
+
+    def await_parts(self, parts: Sequence[RefPart]) -> None:
+        """End the branch until *parts*, which are one question, are known."""
+        branch, place = self.branch, author_place()
+        depth = len(branch.waited) + 1
+        if depth > MAX_STAGE_ENDS:
+            raise Problem(
+                Code.TOO_MANY_STAGES,
+                f"the code waits for a result for the {depth}th time in a row; "
+                f"{MAX_STAGE_ENDS} times are allowed",
+                remedy="look for a loop without a bound: for round in range(5): …",
+            )
+        group = 0
+        if len(parts) > 1:
+            group = 1 + max((int(str(one["together"])) for one in self.awaits), default=0)
+        for part in parts:
+            same = part.wire()
+            if not group and any(one.items() >= same.items() for one in self.awaits):
+                continue
+            site = place and {"file": place.file, "line": place.line, "column": place.column}
+            self.awaits.append(same | {"site": site, "together": group, "depth": depth})
         self.park()
 
     def park(self) -> None:
@@ -280,16 +375,28 @@ class Book:
             return
         for name, before in self.expected.items():
             if name not in self.steps:
-                site = before.get("site")
-                file, line = (site["file"], site["line"]) if isinstance(site, dict) else ("", 1)
-                self.problems.append(
-                    Problem(
-                        Code.REPLAY,
-                        f"step `{name}` of an earlier stage was not recorded again",
-                        remedy="the same inputs and results must lead to the same steps",
-                        place=Place(str(file), int(line)),
-                    )
-                )
+                self.problems.append(self._not_again(name, before))
+
+    def _not_again(self, name: str, before: Mapping[str, object]) -> Problem:
+        site = before.get("site")
+        file, line = (site["file"], site["line"]) if isinstance(site, dict) else ("", 1)
+        branch = before.get("branch")
+        there = (s for s in self.steps.values() if list(s.branch.path) == branch)
+        instead = next((s for s in there if s.name not in self.expected), None)
+        related, what = None, ""
+        if instead is not None:
+            related = (instead.place.file, instead.place.line)
+            what = f"; step `{instead.name}` of line {instead.place.line} is there instead"
+        elif self.awaits and isinstance(site := self.awaits[0]["site"], dict):
+            related = (str(site["file"]), int(site["line"]))
+            what = f"; the code waits for a value in line {site['line']} instead"
+        return Problem(
+            Code.REPLAY,
+            f"step `{name}` of an earlier stage was not recorded again{what}",
+            remedy="the same inputs and results must lead to the same steps",
+            place=Place(str(file), int(line)),
+            related=related,
+        )
 
     def _unknown_dependency(self, step: Recorded, name: str) -> Problem:
         near = did_you_mean(name, [other for other in self.steps if other != step.name])
@@ -343,40 +450,3 @@ class Book:
 
 def _same(before: Mapping[str, object], now: Mapping[str, object]) -> bool:
     return all(before.get(key) == value for key, value in now.items() if key != "site")
-
-
-def _of_skipped(part: RefPart) -> object:
-    """Return the values of a step with ``when=False``: not ok, no text, no outputs."""
-    if part.field == "ok":
-        return False
-    if part.field == "state":
-        return "skipped"
-    if part.field in ("stdout", "stderr", "log"):
-        return ""
-    if part.default is not None:
-        return part.default
-    raise Problem(
-        Code.MISSING_VALUE,
-        f"{part.shown} is missing: the step is skipped (when=False)",
-        remedy="test .ok first, or use .outputs.get(name, default)",
-    )
-
-
-def _look_up(step: Recorded, part: RefPart, values: Mapping[str, object]) -> object:
-    value = values.get(part.field)
-    for key in part.path:
-        if isinstance(value, dict) and key in value:
-            value = value[str(key)]
-        elif isinstance(value, list) and isinstance(key, int) and -len(value) <= key < len(value):
-            value = value[key]
-        elif part.default is not None:
-            return part.default
-        else:
-            raise Problem(
-                Code.MISSING_VALUE,
-                f"{part.shown} is missing: step `{step.name}` did not give it",
-                remedy="use .outputs.get(name, default) where it may be absent",
-            )
-    if part.tail is not None and isinstance(value, str):
-        return "\n".join(value.splitlines()[-part.tail :])
-    return value

@@ -151,6 +151,7 @@ class Context(Guarded):
         branch = self._book.branch
         before = list(branch.frontier)
         with self._book.recording(self._name(options)) as step:
+            step.cleanup = True
             definition = self._define(step, self._action(options), options, None)
             branch.frontier = before  # nothing waits for a clean-up
             definition |= {"cleanup": True, "when": "always"}

@@ -13,7 +13,7 @@ from types import CodeType
 from typing import Any, Final
 
 from plue.authoring.codes import Code
-from plue.authoring.sandbox.book import Book
+from plue.authoring.sandbox.book import Book, Earlier
 from plue.authoring.sandbox.compiler import compile_file
 from plue.authoring.sandbox.context import Context, Defaults
 from plue.authoring.sandbox.facades import FACADES, FREE_NAMES
@@ -31,6 +31,7 @@ from plue.authoring.sandbox.problems import (
 from plue.authoring.sandbox.sdk import CURRENT, SDK, Declarations, Declared
 from plue.authoring.sandbox.steps import wire_text
 from plue.authoring.sandbox.texts import text_of
+from plue.authoring.sandbox.values import question_of
 from plue.schemas import filled, parse_text, problems
 
 __all__ = ["Job", "key_of"]
@@ -189,7 +190,7 @@ class Job:
     def _try(self, workflow: Declared) -> None:
         """Evaluate with invented inputs, for errors that do not depend on them."""
         inputs = {name: _sample(kind) for name, kind in workflow.options.inputs.items()}
-        book, context, ended = self._call(workflow, inputs, _SAMPLE_EVENT, {}, ())
+        book, context, ended = self._call(workflow, inputs, _SAMPLE_EVENT)
         certain = [problem for problem in book.problems if not problem.from_values]
         if ended is not None and not ended.from_values:
             guessed = ended.code == Code.WORKFLOW_ERROR and context.saw_values
@@ -244,7 +245,7 @@ class Job:
     def _plan(self) -> Json:
         declared = [w for file, code in self.codes.items() for w in self._execute(file, code)]
         wanted = [w for w in declared if w.name == self.request["workflow"]]
-        answer: Json = {"plan": None, "info": None, "inputs": {}, "printed": ""}
+        answer: Json = {"plan": None, "info": None, "inputs": {}, "printed": "", "why": {}}
         if wanted:
             self._drop_other_files(wanted)
             for other in wanted[1:]:
@@ -252,7 +253,7 @@ class Job:
             answer["info"] = self._info(wanted[0])
             answer["inputs"] = self._inputs(wanted[0])
             if not self.failed:
-                answer["plan"] = self._first_stage(wanted[0], answer["inputs"])
+                self._stage(wanted[0], answer)
         elif not self.failed:
             self.add([self._unknown([w.name for w in declared])])
         answer["printed"] = self.printer.text
@@ -318,12 +319,11 @@ class Job:
         workflow: Declared,
         inputs: Json,
         event: Json,
-        known: Mapping[str, Json],
-        recorded: Sequence[Json],
+        earlier: Earlier | None = None,
     ) -> tuple[Book, Context, Problem | None]:
         """Call the workflow's function; return the book and what ended it, if it was an error."""
         options = workflow.options
-        book = Book(known, recorded)
+        book = Book(earlier)
         context = Context(book, inputs, event, Defaults(options.env, options.idle_timeout))
         CURRENT.append(Declarations())
 
@@ -342,10 +342,18 @@ class Job:
             book.finish()
         return book, context, ended
 
-    def _first_stage(self, workflow: Declared, inputs: Json) -> Json | None:
+    def _stage(self, workflow: Declared, answer: Json) -> None:
+        """Evaluate with the values known so far; put the plan and its reasons into *answer*."""
         request = self.request
         book, context, ended = self._call(
-            workflow, inputs, request["event"], request["known"], request["recorded"]
+            workflow,
+            answer["inputs"],
+            request["event"],
+            Earlier(
+                request["known"],
+                request["recorded"],
+                [question_of(*question) for question in request["asked"]],
+            ),
         )
         problems = list(book.problems)
         if ended is not None and ended not in problems:
@@ -353,15 +361,16 @@ class Job:
         self.add(problems)
         self.add(context.warnings, "warning")
         if self.failed:
-            return None
-        awaits = [part.wire() for part in book.awaits]
-        return {
+            return
+        answer["why"] = {step.name: step.why for step in book.steps.values() if step.why}
+        answer["plan"] = {
             "workflow": workflow.name,
             "revision": self._revision(workflow),
+            "stage": request["stage"],
             "steps": [step.definition for step in book.steps.values()],
             "fails": book.fails,
-            "end": None if awaits else {"outputs": context.outputs or {}},
-            "awaits": awaits,
+            "end": None if book.awaits else {"outputs": context.outputs or {}},
+            "awaits": book.awaits,
         }
 
 

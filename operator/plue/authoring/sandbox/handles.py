@@ -6,7 +6,7 @@ from typing import Final, NoReturn
 from plue.authoring.codes import Code
 from plue.authoring.sandbox.book import Recorded
 from plue.authoring.sandbox.problems import Problem, did_you_mean
-from plue.authoring.sandbox.values import TEXT, Guarded, Ref, RefPart, Schema, settle, unmark
+from plue.authoring.sandbox.values import TEXT, Guarded, Ref, RefPart, Schema, unmark
 
 __all__ = ["Group", "GroupOk", "Handle", "Outputs"]
 
@@ -154,7 +154,7 @@ class Outputs(Guarded):
 
 
 class GroupOk(Guarded):
-    """Whether every step of a group succeeded; asked step by step."""
+    """Whether every step of a group succeeded: one question about all of them."""
 
     __slots__ = ("steps",)
 
@@ -162,7 +162,9 @@ class GroupOk(Guarded):
         self.steps = steps
 
     def __bool__(self) -> bool:
-        return all(bool(settle(Handle(step).attribute("ok"))) for step in self.steps)
+        if not self.steps:
+            return True
+        return self.steps[0].book.ask_all([(step, RefPart(step, "ok")) for step in self.steps])
 
     def __eq__(self, other: object) -> bool:
         return bool(self) == other

@@ -119,6 +119,7 @@ class Host:
         request = {
             "op": "plan", "files": {"probe.py": source}, "workflow": "probe", "inputs": {},
             "event": {}, "text_inputs": False, "known": {}, "recorded": [],
+            "stage": 1, "asked": [],
         }  # fmt: skip
         body = json.dumps(request).encode()
         for give_up in (None, self._fence.without_syscalls, self._fence.without_user):

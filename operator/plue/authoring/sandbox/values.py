@@ -30,6 +30,7 @@ __all__ = [
     "mark",
     "parts_of",
     "plain",
+    "question_of",
     "render",
     "settle",
     "unmark",
@@ -86,6 +87,11 @@ class RefPart:
         tail = f".tail({self.tail})" if self.tail else ""
         return f"<{self.step.name}.{self.field}{path}{tail}>"
 
+    @property
+    def question(self) -> str:
+        """What is asked, as one word: the same value asked for twice is one question."""
+        return question_of(self.step.name, self.field, self.path, self.tail)
+
     def wire(self) -> dict[str, object]:
         """Return the part as ``plue.wire.plan.Ref`` dumps it."""
         return {
@@ -95,6 +101,13 @@ class RefPart:
             "tail": self.tail,
             "default": self.default,
         }
+
+
+def question_of(
+    step: str, field: str, path: tuple[str | int, ...] = (), tail: int | None = None
+) -> str:
+    """Return what tells one question from another."""
+    return json.dumps([step, field, list(path), tail], separators=(",", ":"))
 
 
 Piece = str | DataPart | RefPart
@@ -427,7 +440,11 @@ def sub_schema(schema: Schema, key: str | int, shown: str) -> Schema:
 def settle(value: object) -> object:
     """Return the value of a reference, and of text with references in it; others as they are."""
     if isinstance(value, Ref):
-        return mark(value.part.step.ask(value.part))
+        found = value.part.step.ask(value.part)
+        # What is text by its type stays text: a value that somebody assumed may be a number.
+        if value.is_text and isinstance(found, (bool, int, float)):
+            found = render(found)
+        return mark(found)
     if isinstance(value, Text) and any(isinstance(part, RefPart) for part in value.parts):
         return data(plain(value))
     return value

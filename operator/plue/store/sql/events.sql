@@ -40,6 +40,14 @@ WITH batch AS (
       JOIN moved m ON m.id = c.run_id
      WHERE s.run_id = c.run_id AND s.attempt = m.attempt AND s.name = c.name
        AND s.ended_at IS NULL
+), kept AS (
+    INSERT INTO workflow_values (run_id, attempt, step, field, tail, value, error)
+    SELECT m.id, m.attempt, v.step, v.field, v.tail, v.value, v.error
+      FROM unnest(%(value_runs)s::uuid[], %(value_steps)s::text[], %(value_fields)s::text[],
+                  %(value_tails)s::integer[], %(value_texts)s::text[], %(value_errors)s::text[])
+               AS v (run_id, step, field, tail, value, error)
+      JOIN moved m ON m.id = v.run_id
+    ON CONFLICT DO NOTHING
 )
 SELECT id AS run_id, last_event, time FROM moved;
 

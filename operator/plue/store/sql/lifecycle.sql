@@ -58,13 +58,16 @@ SELECT r.id AS run_id, r.attempt, r.state, r.runner_id, r.cancel_state, r.cancel
  ORDER BY r.number LIMIT %(limit)s;
 
 -- name: next_attempt
--- Start the run over with a fresh attempt: the first stage again, nothing known.
+-- Start the run over with a fresh attempt: the first stage again, nothing known. What later
+-- stages had added belongs to the attempt that is over.
 -- One row, or none when somebody else was first.
 WITH again AS (
     UPDATE workflow_runs r
        SET state = 'queued', attempt = r.attempt + 1, runner_id = NULL, claimed_at = NULL,
-           acked = 0, waiting_reason = 'NoIdleRunner', waiting_since = now(),
-           last_event = r.last_event + 1
+           acked = 0, stage = 1, waiting_reason = 'NoIdleRunner', waiting_since = now(),
+           last_event = r.last_event + 1 + (SELECT count(*) FROM workflow_stages s
+                                             WHERE s.run_id = r.id AND s.attempt = r.attempt
+                                               AND s.stage = 1)
      WHERE r.id = %(run)s AND r.attempt = %(attempt)s AND r.state IN ('claimed', 'running')
     RETURNING r.id, r.attempt, r.pool, r.priority, r.last_event, r.log_day
 ), old AS (
@@ -84,12 +87,25 @@ WITH again AS (
     SELECT s.run_id, g.attempt, s.name, s.ordinal, s.kind, s.needs, s.branch, s.cleanup, s.once,
            s.shown
       FROM workflow_steps s JOIN again g ON s.run_id = g.id AND s.attempt = g.attempt - 1
+     WHERE s.stage = 1
+), stages AS (
+    INSERT INTO workflow_stages (run_id, attempt, stage, digest, awaits, awaited, body)
+    SELECT s.run_id, g.attempt, 1, s.digest, s.awaits, s.awaited,
+           jsonb_set(s.body::jsonb, '{attempt}', to_jsonb(g.attempt))::text
+      FROM workflow_stages s JOIN again g ON s.run_id = g.id AND s.attempt = g.attempt - 1
+     WHERE s.stage = 1
+    RETURNING run_id, body
+), plans AS (
+    INSERT INTO workflow_logs (log_day, run_id, n, type, body)
+    SELECT g.log_day, g.id, g.last_event, 'plan_extended', s.body
+      FROM again g JOIN stages s ON s.run_id = g.id
 ), runner AS (
     UPDATE runners n SET state = 'retired', retired_at = now(), reason = %(reason)s
       FROM again g WHERE n.run_id = g.id AND n.attempt = g.attempt - 1 AND n.state = 'claimed'
 ), events AS (
     INSERT INTO workflow_logs (log_day, run_id, n, type, body)
-    SELECT g.log_day, g.id, g.last_event, 'run_queued',
+    SELECT g.log_day, g.id,
+           g.last_event - (SELECT count(*) FROM stages s WHERE s.run_id = g.id), 'run_queued',
            json_build_object('attempt', g.attempt, 'pool', g.pool, 'priority', g.priority,
                              'reason', %(reason)s::text)::text
       FROM again g

@@ -40,6 +40,10 @@ WITH run AS (
                   %(step_branches)s::json[], %(step_cleanups)s::boolean[],
                   %(step_onces)s::boolean[], %(step_shown)s::text[])
                WITH ORDINALITY AS s (name, kind, needs, branch, cleanup, once, shown, ordinal)
+), stage AS (
+    INSERT INTO workflow_stages (run_id, attempt, stage, digest, awaits, awaited, body)
+    SELECT id, 1, 1, %(digest)s, %(awaits)s, %(awaited)s, %(plan_body)s
+      FROM run WHERE cardinality(%(awaited)s::text[]) > 0
 ), events AS (
     INSERT INTO workflow_logs (log_day, run_id, n, type, body)
     SELECT run.log_day, run.id, e.n, e.type, e.body
@@ -77,7 +81,7 @@ SELECT s.inputs, s.event, s.workspace, s.outputs, s.attempts, s.rerun_of, r.runn
 -- name: get_steps
 -- The steps of one attempt, in the order of the plan.
 SELECT name, kind, state, reason, message, needs, branch, cleanup, shown, exit_code, tries,
-       started_at, ended_at, duration_ms, outputs
+       started_at, ended_at, duration_ms, outputs, stage, why
   FROM workflow_steps WHERE run_id = %(id)s AND attempt = %(attempt)s ORDER BY ordinal;
 
 -- name: list_runs
