@@ -125,6 +125,8 @@ class Session:
 
     async def dismiss(self) -> None:
         """Tell a runner that is needed no more to go."""
+        if any(isinstance(answer, frames.Done) for _, answer, _ in self._pending):
+            return  # it ended its run itself a moment ago: `done` is on its way
         if self._assigned is None:
             await self.send(frames.Retire())
         else:
