@@ -4,7 +4,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
-from typing import Any
+from typing import Any, TextIO
 
 from plue.authoring.render import render
 from plue.authoring.results import Diagnostic
@@ -12,9 +12,10 @@ from plue.authoring.results import Diagnostic
 __all__ = ["diagnostic_text", "from_problem"]
 
 
-def diagnostic_text(found: Sequence[Diagnostic]) -> str:
-    """Return the diagnostics for standard error: with line, caret and remedy, perhaps in colour."""
-    return render(found, color=sys.stderr.isatty() and not os.environ.get("NO_COLOR"))
+def diagnostic_text(found: Sequence[Diagnostic], stream: TextIO | None = None) -> str:
+    """Return the diagnostics for *stream* (standard error): line, caret, remedy, maybe colour."""
+    terminal = (stream or sys.stderr).isatty()
+    return render(found, color=terminal and not os.environ.get("NO_COLOR"))
 
 
 def from_problem(found: Sequence[Mapping[str, Any]]) -> list[Diagnostic]:

@@ -22,6 +22,9 @@ def lint(
         bool, typer.Option("--sarif", help="Print SARIF 2.1.0, for code hosts and editors.")
     ] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Fail on warnings too.")] = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Go on, and say what every change makes of it.")
+    ] = False,
 ) -> None:
     """Check all workflow files and say what is wrong, with places and remedies.
 
@@ -29,6 +32,7 @@ def lint(
       plue workflow lint
 
       plue workflow lint --strict --sarif > plue.sarif
+      plue workflow lint --watch
 
     Exit codes: 0 nothing is wrong, 1 there is an error (with --strict: or a warning).
 
@@ -37,6 +41,15 @@ def lint(
 
     if as_json and sarif:
         raise UsageError("--json and --sarif are two forms of the same", remedy="choose one")
+    if watch:
+        if as_json or sarif or strict:
+            raise UsageError(
+                "--watch talks to people", remedy="leave --json, --sarif and --strict out"
+            )
+        from plue.cli.context import here
+        from plue.cli.watch import watch_here
+
+        watch_here(here().root)
     description = describe_here()
     found = in_order(description.diagnostics)
     if as_json:

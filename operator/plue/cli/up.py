@@ -37,6 +37,9 @@ def up(
         Path | None,
         typer.Option(metavar="SCRIPT", help="Answer model calls from a script, without a key."),
     ] = None,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Say what every change of .plue/ makes of it.")
+    ] = False,
     private: Annotated[bool, typer.Option(hidden=True)] = False,
 ) -> None:
     """Start a server, its database and warm runners; Ctrl-C ends them.
@@ -63,7 +66,7 @@ def up(
             "database": database,
             "model_server": model_server,
         }
-        _up(given, tree, private=private)
+        _up(given, tree, private=private, watch=watch)
     except PlueError as error:
         if not private:
             raise
@@ -71,7 +74,8 @@ def up(
         raise typer.Exit(1) from error
 
 
-def _up(given: Mapping[str, object], tree: Path | None, *, private: bool) -> None:
+def _up(given: Mapping[str, object], tree: Path | None, *, private: bool, watch: bool) -> None:
+    from plue.cli.watch import news_lines
     from plue.local.instance import Running
     from plue.local.server import ServerOptions
     from plue.local.up import Announcer, json_announcer, run_server
@@ -88,7 +92,11 @@ def _up(given: Mapping[str, object], tree: Path | None, *, private: bool) -> Non
         print("  run      plue workflow run NAME")
         print("Ctrl-C ends the server.", flush=True)
 
-    announcer = Announcer(progress=lambda text: print(f"… {text}", flush=True), ready=ready)
+    announcer = Announcer(
+        progress=lambda text: print(f"… {text}", flush=True),
+        ready=ready,
+        news=(lambda news: print(news_lines(news), flush=True)) if watch else None,
+    )
     options = ServerOptions(place.root, place.data, settings, private=private)
     run_server(options, json_announcer() if private else announcer)
 

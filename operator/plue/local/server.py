@@ -37,6 +37,7 @@ from plue.local.models import open_models
 from plue.local.postgres import EmbeddedPostgres
 from plue.local.processes import ProcessHost, RunnerCommand, runner_environment
 from plue.local.tree import Tree
+from plue.local.watching import Seen
 from plue.settings import Settings
 from plue.store.blobs import Blobs
 from plue.store.database import Database
@@ -72,6 +73,7 @@ class LocalServer:
         self._parts = contextlib.AsyncExitStack()
         self._engine: Engine | None = None
         self._host: ProcessHost | None = None
+        self._tree: Tree | None = None
         self._token = secrets.token_urlsafe(32)
         self.url = ""
 
@@ -97,6 +99,13 @@ class LocalServer:
             await self._host.close(grace=timedelta(0))
         await self._parts.aclose()
 
+    async def look(self) -> Seen:
+        """Return the project as it is now. Raises PlueError."""
+        if self._engine is None or self._tree is None:
+            raise UnavailableError("the server has not started yet")
+        sources = await self._tree.sources()
+        return Seen(sources, await self._engine.describe())
+
     # ── starting ─────────────────────────────────────────────────────────────────────────────────
 
     async def _start(self) -> Running:
@@ -112,7 +121,7 @@ class LocalServer:
         await evaluator.start()
         self._parts.push_async_callback(evaluator.close)
         blobs = Blobs(options.data / "blobs")
-        tree = Tree(options.root, blobs=blobs)
+        tree = self._tree = Tree(options.root, blobs=blobs)
         host = await self._make_host(port_of(gateway))
         engine = Engine(
             database=database,

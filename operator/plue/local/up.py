@@ -16,10 +16,12 @@ from dataclasses import asdict, dataclass
 
 import structlog
 
+from plue.ending import end_tasks
 from plue.errors import PlueError
 from plue.local.instance import ClientLock, InstanceLock, Running
 from plue.local.journal import configure_journal
 from plue.local.server import LocalServer, ServerOptions
+from plue.local.watching import News, follow_tree
 
 __all__ = ["Announcer", "run_server"]
 
@@ -35,6 +37,9 @@ class Announcer:
     progress: Callable[[str], None]
     ready: Callable[[Running, str], None]
     """Called with the server and the address for a browser."""
+
+    news: Callable[[News], None] | None = None
+    """Called with every change of the working tree; None: nobody wants to know."""
 
 
 def json_announcer() -> Announcer:
@@ -82,12 +87,13 @@ async def _live(options: ServerOptions, announcer: Announcer) -> None:
         return
     running = starting.result()
     announcer.ready(running, server.login_url)
-    watching = asyncio.ensure_future(_until_unused(options, stop)) if options.private else None
+    tasks = [asyncio.ensure_future(_until_unused(options, stop))] if options.private else []
+    if announcer.news is not None:
+        tasks.append(asyncio.ensure_future(_watch(options, server, announcer.news)))
     await stopped
     announcer.progress("ending")
     await server.close(hurry=hurry)
-    if watching is not None:
-        watching.cancel()
+    await end_tasks(tasks)
     _log.info("server_ended", hurry=hurry.is_set())
 
 
@@ -104,6 +110,18 @@ def _handle_signals(stop: asyncio.Event, hurry: asyncio.Event) -> None:
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(number, on_signal)
+
+
+async def _watch(options: ServerOptions, server: LocalServer, tell: Callable[[News], None]) -> None:
+    """Tell of every change under `.plue` of the tree that the server offers."""
+    while True:
+        try:
+            async for news in follow_tree(options.root, server.look):
+                tell(news)
+        except PlueError as error:
+            # The evaluator or the store is away, or the tree is too much: the server goes on.
+            _log.warning("watch_interrupted", error=error.message)
+            await asyncio.sleep(1)
 
 
 async def _until_unused(options: ServerOptions, stop: asyncio.Event) -> None:
