@@ -89,6 +89,13 @@ class Record:
     def __getitem__(self, name: str) -> Any: ...
     def __contains__(self, name: object) -> bool: ...
 
+class Called:
+    """A called workflow; its steps are named ``call/step``."""
+
+    name: str
+    outputs: Outputs
+    """What the called workflow gives to ``ctx.success``."""
+
 class Git:
     """Questions to git about the workspace as the steps above left it.
 
@@ -104,6 +111,8 @@ class Git:
 
     def log(self, *paths: Any, base: str | Reference = ..., most: int = 50) -> Output:
         """Return the commits since the base, newest first: short id and subject, one a line."""
+
+Dependency: TypeAlias = Handle | Group | Called | str
 
 class Context:
     """What a workflow function is given."""
@@ -145,7 +154,7 @@ class Context:
         timeout: Duration | None = None,
         idle_timeout: Duration | None = None,
         retry: int = 0,
-        depends_on: Handle | Group | str | Sequence[Handle | Group | str] | None = None,
+        depends_on: Dependency | Sequence[Dependency] | None = None,
         shell: str | None = None,
         continue_on_error: bool = False,
         when: Literal["success", "failure", "always"] | bool = "success",
@@ -175,6 +184,20 @@ class Context:
         timeout: Duration | None = None,
     ) -> Handle:
         """Record a step that runs last, also after failure and cancel; newest first."""
+
+    def call(
+        self,
+        workflow: Callable[[Context], Any],
+        /,
+        *,
+        name: str | None = None,
+        **inputs: Any,
+    ) -> Called:
+        """Run another workflow's steps in this place: ``ctx.call(release, version=v)``.
+
+        It gets its own inputs, checked by their types. *name* stands before its steps' names. If
+        it fails, what follows is skipped.
+        """
 
     def fail(self, reason: object = ...) -> NoReturn:
         """End the function as a failure, once the steps above have run."""

@@ -50,11 +50,12 @@ class Sandbox:
         text_inputs: bool = False,
         known: Mapping[str, Mapping[str, Any]] | None = None,
         recorded: Sequence[Step] = (),
+        files: Mapping[str, str] | None = None,
     ) -> Planned:
-        """Plan one file."""
+        """Plan one file, with other *files* beside it."""
         return self.call(
             self.evaluator.plan(
-                {FILE: source},
+                {FILE: source, **(files or {})},
                 workflow,
                 inputs=inputs or {},
                 event=event or {},

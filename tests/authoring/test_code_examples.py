@@ -20,6 +20,8 @@ LONG = {
 # Faults that need more than files: each has a test of its own in test_evaluator or test_stages.
 NO_FILE_SHOWS = {
     Code.UNREADABLE: "it is about who may read the file, not about what it says",
+    Code.IMPORT_BROKEN: "it stands beside the error of the file that is imported",
+    Code.IMPORT_CYCLE: "whoever imports such a file has PLU026 as well",
     Code.CRASHED: "the evaluator's process has to die",
     Code.FORBIDDEN_CALL: "the sandbox has to have a hole first",
     Code.REPLAY: "it takes a stage that an older file recorded",

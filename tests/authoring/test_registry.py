@@ -102,14 +102,15 @@ LIB = {".plue/lib/x.py": "A = 1\n", ".plue/lib/y.py": "from lib.x import A\n", "
 @pytest.mark.parametrize(
     ("line", "changed", "evaluated"),
     [
-        pytest.param("from lib.x import A", ".plue/lib/x.py", 1, id="imported"),
-        pytest.param("from lib.y import A", ".plue/lib/x.py", 1, id="through-another"),
-        pytest.param("x = 1; from lib.x import A", ".plue/lib/x.py", 1, id="second-statement"),
-        pytest.param("from lib \\\n.x import A", ".plue/lib/x.py", 1, id="continued-line"),
-        pytest.param("from lib.x import A", ".plue/lib/z.py", 0, id="not-imported"),
+        # The modules of lib are looked at too, for their own errors: y imports x.
+        pytest.param("from lib.x import A", ".plue/lib/x.py", 3, id="imported"),
+        pytest.param("from lib.y import A", ".plue/lib/x.py", 3, id="through-another"),
+        pytest.param("x = 1; from lib.x import A", ".plue/lib/x.py", 3, id="second-statement"),
+        pytest.param("from lib \\\n.x import A", ".plue/lib/x.py", 3, id="continued-line"),
+        pytest.param("from lib.x import A", ".plue/lib/z.py", 1, id="not-imported"),
         pytest.param("from plue.prompts import P", ".plue/prompts/p.prompt.md", 1, id="prompt"),
         pytest.param("", ".plue/prompts/p.prompt.md", 0, id="no-prompt"),
-        pytest.param("", ".plue/config.yaml", 1, id="defaults-concern-all"),
+        pytest.param("", ".plue/config.yaml", 4, id="defaults-concern-all"),
     ],
 )
 def test_a_change_reaches_who_imports_it(

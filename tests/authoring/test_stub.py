@@ -10,6 +10,7 @@ from plue.authoring.sandbox.book import Book
 from plue.authoring.sandbox.context import _CLEANUP, _RUN, Context, Defaults
 from plue.authoring.sandbox.handles import _FIELDS
 from plue.authoring.sandbox.sdk import _OPTIONS, SDK
+from plue.authoring.sandbox.values import Record
 
 STUB = Path(plue.__file__).with_suffix(".pyi")
 TREE = ast.parse(STUB.read_text())
@@ -47,7 +48,7 @@ def test_functions_are_those_of_the_sdk() -> None:
 
 def test_context_is_that_of_the_sandbox() -> None:
     """Every attribute of ctx is described, with its arguments."""
-    context = Context(Book(), {}, {}, Defaults())
+    context = Context(Book(), Record({}), {}, Defaults())
     assert set(context._read) == set(methods_of("Context")) | attributes_of("Context")
     assert list(_RUN) == arguments_of(methods_of("Context")["run"])
     assert set(_CLEANUP) == set(arguments_of(methods_of("Context")["cleanup"]))

@@ -41,6 +41,9 @@ class Code(StrEnum):
     SHELL_VARIABLE = "PLU023"
     PARALLEL_FORM = "PLU024"
     NO_WORKFLOW = "PLU025"
+    IMPORT_BROKEN = "PLU026"
+    IMPORT_CYCLE = "PLU027"
+    FROZEN = "PLU028"
     DECORATOR = "PLU101"
     DUPLICATE_WORKFLOW = "PLU102"
     TRIGGER = "PLU103"
@@ -63,6 +66,7 @@ class Code(StrEnum):
     SUCCESS_IN_BRANCH = "PLU309"
     OK_UNHANDLED = "PLU310"
     CLEANUP_VALUE = "PLU311"
+    CALL = "PLU312"
     PATH = "PLU320"
     CMD_IS_DATA = "PLU401"
     HOLE = "PLU402"
@@ -254,6 +258,25 @@ _TEXTS: Final[tuple[tuple[Code, str, str], ...]] = (
         "A file in .plue/workflows has at least one function with the @workflow decorator.",
     ),
     (
+        Code.IMPORT_BROKEN,
+        "The imported file has errors",
+        "A file can be imported when it has no errors. They are told at their own places.",
+    ),
+    (
+        Code.IMPORT_CYCLE,
+        "Files import each other",
+        "Imports go one way. Move what both files need into a third one.",
+    ),
+    (
+        Code.FROZEN,
+        "What a module of lib has made cannot be changed",
+        (
+            "A module of .plue/lib is executed once, and what it has made is frozen then: no call "
+            "of its functions may depend on an earlier one. Change a copy, or pass the value as "
+            "an argument and return the new one."
+        ),
+    ),
+    (
         Code.DECORATOR,
         "The @workflow decorator is used wrongly",
         "Write @workflow(triggers=[...]) above `def name(ctx):`.",
@@ -394,6 +417,15 @@ _TEXTS: Final[tuple[tuple[Code, str, str], ...]] = (
         (
             "ctx.cleanup records what runs after everything else has ended, so the function cannot "
             "wait for its values. Use ctx.run for a step whose result is needed."
+        ),
+    ),
+    (
+        Code.CALL,
+        "The workflow cannot be called like this",
+        (
+            "A workflow calls another one with ctx.call(release, version=...): its steps are "
+            "recorded in this place, as `release/build`. It is imported by "
+            "`from workflows.release import release`. Calls may be nested 8 deep."
         ),
     ),
     (

@@ -26,6 +26,7 @@ from pydantic import JsonValue, TypeAdapter, ValidationError
 import plue
 from plue.authoring.codes import EXPLANATIONS, Code
 from plue.authoring.config import CONFIG_FILE, ConfigFile, config_of
+from plue.authoring.imports import Imports, is_source_file, is_workflow_file
 from plue.authoring.results import Description, Diagnostic, Planned, Trigger, WorkflowInfo
 from plue.authoring.sandbox.host import HEADER
 from plue.domain.growth import answer_of
@@ -64,13 +65,6 @@ class Isolation:
 
 class _LostError(Exception):
     """The process went away with requests in it."""
-
-
-def is_workflow_file(path: str) -> bool:
-    """Whether *path* is where workflows are: ``.plue/workflows/*.py``, or a bare file name."""
-    folder, _, name = path.rpartition("/")
-    known = folder in ("", "workflows", ".plue/workflows") or folder.endswith("/.plue/workflows")
-    return known and name.endswith(".py")
 
 
 def digest_of(plan: Plan) -> str:
@@ -156,7 +150,7 @@ class Evaluator:
 
     async def describe_separately(self, files: Mapping[str, str]) -> Description:
         """Return the same, but let a name be declared by several files."""
-        wanted = {path: text for path, text in sorted(files.items()) if is_workflow_file(path)}
+        wanted = {path: text for path, text in sorted(files.items()) if is_source_file(path)}
         if not wanted:
             return Description()
         config = config_of(files)
@@ -164,12 +158,16 @@ class Evaluator:
         if isinstance(answer, Description):
             return answer
         # One of the files broke the evaluation of all. Alone, each breaks only its own.
+        imports = Imports(wanted)
         found = await asyncio.gather(
-            *(self._describe_alone(p, t, config) for p, t in wanted.items())
+            *(
+                self._describe_alone(path, _with_imports(wanted, imports, path), config)
+                for path in wanted
+            )
         )
         return Description(
             [info for one in found for info in one.workflows],
-            [item for one in found for item in one.diagnostics],
+            list(dict.fromkeys(item for one in found for item in one.diagnostics)),
         )
 
     async def _describe(
@@ -185,15 +183,19 @@ class Evaluator:
             [_diagnostic(item) for item in answer["diagnostics"]],
         )
 
-    async def _describe_alone(self, path: str, text: str, config: ConfigFile) -> Description:
-        answer = await self._describe({path: text}, config)
-        if isinstance(answer, Description):
-            return answer
-        # Perhaps it is only the invented inputs of the dry evaluation that it cannot stand.
-        again = await self._describe({path: text}, config, dry=False)
-        if isinstance(again, Diagnostic):
-            return Description([], [answer])
-        return replace(again, diagnostics=[*again.diagnostics, answer])
+    async def _describe_alone(
+        self, path: str, files: Mapping[str, str], config: ConfigFile
+    ) -> Description:
+        """Return what *path* declares; *files* are it and what it imports."""
+        answer = await self._describe(files, config)
+        if isinstance(answer, Diagnostic):
+            # Perhaps it is only the invented inputs of the dry evaluation that it cannot stand.
+            failed = replace(answer, file=path)
+            again = await self._describe(files, config, dry=False)
+            if isinstance(again, Diagnostic):
+                return Description([], [failed])
+            answer = replace(again, diagnostics=[*again.diagnostics, failed])
+        return replace(answer, workflows=[one for one in answer.workflows if one.file == path])
 
     def _ended(self, reason: str, path: str, line: int) -> Diagnostic:
         code, remedy = _ENDS.get(reason, _ENDS["crashed"])
@@ -232,10 +234,15 @@ class Evaluator:
         wanted = {path: text for path, text in sorted(files.items()) if is_workflow_file(path)}
         definition = re.compile(rf"^[ \t]*def[ \t]+{re.escape(workflow)}\b", re.MULTILINE)
         found = {path: text for path, text in wanted.items() if definition.search(text)}
+        sources = {path: text for path, text in files.items() if is_source_file(path)}
+        imports = Imports(sources)
+        reached = set(found).union(*(imports.of(path) for path in found))
         request = {
             "op": "plan",
-            "files": found,
             "config": _defaults(config),
+            "files": {path: sources[path] for path in sorted(reached)},
+            "candidates": list(found),
+            "modules": sorted(sources),
             "workflow": workflow,
             "names": [] if found else _declared_names(wanted.values()),
             "inputs": dict(inputs),
@@ -460,6 +467,10 @@ def _defaults(config: ConfigFile) -> dict[str, object]:
 def _line_of(text: str, line: int) -> str | None:
     lines = text.splitlines()
     return lines[line - 1][:500] if 0 < line <= len(lines) else None
+
+
+def _with_imports(files: Mapping[str, str], imports: Imports, path: str) -> dict[str, str]:
+    return {name: files[name] for name in sorted({path, *imports.of(path)})}
 
 
 def _declared_names(texts: Sequence[str] | Any) -> list[str]:

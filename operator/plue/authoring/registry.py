@@ -1,19 +1,20 @@
 """What a project declares, kept up to date: only files that changed are evaluated again.
 
-A workflow file is named by its content and by that of the files that it may import; what was found
-for that name is kept. Files are evaluated in batches, one child process of the evaluator each; when
-a file breaks its batch the evaluator tries each alone, so that a broken file hides no other.
+A file of workflows or of `lib` is named by its content and by that of the files that it may
+import; what was found for that name is kept. Files are evaluated in batches, one child process of
+the evaluator each; when a file breaks its batch the evaluator tries each alone, so that a broken
+file hides no other.
 """
 
 import asyncio
 import hashlib
-import re
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from plue.authoring.evaluator import Evaluator, is_workflow_file, merged
+from plue.authoring.evaluator import Evaluator, merged
+from plue.authoring.imports import Imports, is_source_file
 from plue.authoring.results import Description, Diagnostic, WorkflowInfo
 from plue.authoring.sources import Sources, content_key
 
@@ -37,7 +38,7 @@ class Discovery:
 
 @dataclass(frozen=True, slots=True)
 class _Unit:
-    """A workflow file with what it may import."""
+    """A file of workflows or of `lib`, with what it may import."""
 
     path: str
     key: str
@@ -106,57 +107,12 @@ def _part(description: Description, unit: _Unit) -> _Result:
     )
 
 
-# ── what a file may import ───────────────────────────────────────────────────────────────────────
-
-# Too much is harmless here (a text that looks like an import), too little is not.
-_IMPORT: Final = re.compile(r"\b(?:from|import)\b[\s\\]+([^\n]+)")
-_LIB: Final = re.compile(r"\blib\b(?:\.(\w+))?")
-_FOLDERS: Final = {name: re.compile(rf"\b{name}\b") for name in ("prompts", "tools")}
-
-
 def _units(files: Mapping[str, str]) -> Iterator[_Unit]:
-    imports = _Imports(files)
+    imports = Imports(files)
     for path, text in files.items():
-        if is_workflow_file(path):
+        if is_source_file(path):
             needs = {path: text} | {name: files[name] for name in imports.of(path)}
             digest = hashlib.sha256()
             for name, content in sorted(needs.items()):
                 digest.update(bytes.fromhex(content_key(name, content)))
             yield _Unit(path, digest.hexdigest(), needs)
-
-
-class _Imports:
-    """Which files a file may import, transitively; a little too many rather than one too few."""
-
-    def __init__(self, files: Mapping[str, str]) -> None:
-        self._files = files
-        self._direct: dict[str, frozenset[str]] = {}
-        self._lib = [path for path in files if "/lib/" in path and path.endswith(".py")]
-        self._always = frozenset(path for path in files if path.endswith(".plue/config.yaml"))
-
-    def of(self, path: str) -> frozenset[str]:
-        """Return the files that *path* reaches, without itself."""
-        reached: set[str] = set()
-        waiting = [path]
-        while waiting:
-            for name in self._directly(waiting.pop()):
-                if name not in reached:
-                    reached.add(name)
-                    waiting.append(name)
-        return frozenset(reached | self._always) - {path}
-
-    def _directly(self, path: str) -> frozenset[str]:
-        if path not in self._direct:
-            self._direct[path] = frozenset(self._find(path))
-        return self._direct[path]
-
-    def _find(self, path: str) -> Iterator[str]:
-        if not path.endswith(".py"):
-            return
-        for line in _IMPORT.findall(self._files[path]):
-            for module in _LIB.findall(line):
-                places = (f"/lib/{module}.py", f"/lib/{module}/")
-                yield from (p for p in self._lib if not module or any(n in p for n in places))
-            for folder, pattern in _FOLDERS.items():
-                if pattern.search(line):
-                    yield from (name for name in self._files if f"/{folder}/" in name)

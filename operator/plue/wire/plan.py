@@ -270,13 +270,14 @@ class Step(_Frozen):
 
     ``needs`` are the steps that must have ended before this one starts: order and references.
     ``branch`` is the step's place for display and order: ``()`` is the function's own level,
-    ``("2", "0")`` the first element of the second ``ctx.parallel``. ``retry`` is the number of
-    further tries. ``cleanup`` steps run last, newest first, if what they need was started.
-    ``output_schema`` (JSON Schema 2020-12) makes a command's standard output JSON with typed
-    fields, and is what a prompt's answer must fit.
+    ``("2", "0")`` the first element of the second ``ctx.parallel``. ``group`` names what it is
+    shown under, outermost first: calls, and names with holes such as ``test-{p}``. ``retry`` is
+    the number of further tries. ``cleanup`` steps run last, newest first, if what they need was
+    started. ``output_schema`` (JSON Schema 2020-12) makes a command's standard output JSON with
+    typed fields, and is what a prompt's answer must fit.
     """
 
-    name: Annotated[str, Field(min_length=1, max_length=200)]
+    name: Annotated[str, Field(min_length=1, max_length=1000)]
     action: Action
     needs: tuple[str, ...] = ()
     when: When = When.SUCCESS
@@ -290,6 +291,7 @@ class Step(_Frozen):
     once: bool = False
     output_schema: dict[str, JsonValue] | None = None
     branch: tuple[str, ...] = ()
+    group: tuple[str, ...] = ()
     site: Site | None = None
 
 

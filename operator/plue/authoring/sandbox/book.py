@@ -10,11 +10,18 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from plue.authoring.codes import Code
-from plue.authoring.sandbox.problems import Place, Problem, StageEnd, author_place, did_you_mean
+from plue.authoring.sandbox.problems import (
+    Finish,
+    Place,
+    Problem,
+    StageEnd,
+    author_place,
+    did_you_mean,
+)
 from plue.authoring.sandbox.results import UNKNOWN, Results, shown_value
 from plue.authoring.sandbox.values import RefPart
 
-__all__ = ["Book", "Branch", "Earlier", "Recorded"]
+__all__ = ["Book", "Branch", "Earlier", "Frame", "Recorded"]
 
 MAX_STEPS: Final = 1000
 MAX_PROBLEMS: Final = 50
@@ -55,6 +62,22 @@ class Branch:
             why=list(self.why),
             waited=self.waited,
         )
+
+
+@dataclass(eq=False)
+class Frame:
+    """One function that records: the workflow itself, or a called one.
+
+    ``prefix`` stands before the names of its steps, ``groups`` are the display groups that it is
+    in, ``root`` is the branch that it began in, ``closed`` says that it has ended.
+    """
+
+    root: Branch
+    prefix: str = ""
+    depth: int = 0
+    groups: tuple[str, ...] = ()
+    env: Mapping[str, object] = field(default_factory=dict)
+    closed: bool = False
 
 
 @dataclass(eq=False)
@@ -99,6 +122,9 @@ class Book:
         self.expected = {str(step["name"]): step for step in earlier.recorded}
         self.asked = frozenset(earlier.asked)
         self.branch = Branch()
+        self.frame = Frame(self.branch)
+        self.calls: dict[str, tuple[Branch, Place]] = {}
+        self.saw_values = False
         self.steps: dict[str, Recorded] = {}
         self.fails: list[dict[str, object]] = []
         self.awaits: list[dict[str, object]] = []
@@ -108,9 +134,11 @@ class Book:
     # ── steps ────────────────────────────────────────────────────────────────────────────────────
 
     def check_open(self) -> None:
-        """End this branch again if it has ended: what runs afterwards records nothing."""
+        """End this branch, or function, again if it has ended: nothing more is recorded."""
         if self.branch.ended:
             raise StageEnd
+        if self.frame.closed:
+            raise Finish(self.frame)
 
     def report(self, problem: Problem) -> None:
         """Note a problem that need not end the evaluation, so that others are found too."""
@@ -130,7 +158,7 @@ class Book:
         self.check_open()
         branch = self.branch
         frontier, repeats, forward = list(branch.frontier), dict(branch.repeats), len(self.forward)
-        step = self._open_step(name, hidden=hidden)
+        step = self._open_step(self.frame.prefix + name, hidden=hidden)
         try:
             yield step
         except BaseException:
@@ -157,34 +185,41 @@ class Book:
         first = self.steps.get(name)
         if first is None:
             return name
-        here = (place.file, place.line, place.column)
-        if first.branch is self.branch and here == (
-            first.place.file,
-            first.place.line,
-            first.place.column,
-        ):
-            count = self.branch.repeats[name] = self.branch.repeats.get(name, 1) + 1
-            return f"{name}#{count}"
-        which = "branches" if first.branch is not self.branch else "places"
-        self.report(
-            Problem(
-                Code.DUPLICATE_STEP,
-                f"two {which} name a step `{name}`; the first is in line {first.place.line}",
-                remedy=f'give each its own name, such as f"{name}-{{p}}"',
-                related=(first.place.file, first.place.line),
-            )
-        )
+        if self._again(first.branch, first.place, place):
+            return self._counted(name)
+        self.report(_taken("name a step", name, first.branch is self.branch, first.place))
         return self._free(name)
+
+    def _again(self, branch: Branch, before: Place, now: Place) -> bool:
+        """Whether it is the same place of the same branch."""
+        same = (before.file, before.line, before.column) == (now.file, now.line, now.column)
+        return branch is self.branch and same
+
+    def _counted(self, name: str) -> str:
+        repeats = self.branch.repeats
+        count = repeats[name] = repeats.get(name, 1) + 1
+        return f"{name}#{count}"
+
+    def open_call(self, name: str) -> str:
+        """Return the name of a call, whole and unique among calls."""
+        self.check_open()
+        place = author_place() or Place("", 1)
+        name = self.frame.prefix + name
+        first = self.calls.get(name)
+        if first is not None and self._again(*first, place):
+            name = self._counted(f"{name}/").replace("/#", "#")
+        elif first is not None:
+            self.report(_taken("call a workflow as", name, first[0] is self.branch, first[1]))
+            name = f"{name}##{len(self.calls)}"
+        self.calls[name] = (self.branch, place)
+        return name
 
     def _unique_hidden(self, name: str) -> str:
         branch = self.branch
         # Branches are evaluated at different times: counting over all of them would not replay.
         if branch.path:
             name = f"{name} [{'.'.join(branch.path)}]"
-        if name not in self.steps:
-            return name
-        count = branch.repeats[name] = branch.repeats.get(name, 1) + 1
-        return f"{name}#{count}"
+        return self._counted(name) if name in self.steps else name
 
     def _free(self, name: str) -> str:
         number = 2
@@ -446,6 +481,19 @@ class Book:
         step = self.steps.get(name)
         needs = step.definition.get("needs") if step else None
         return list(needs) if isinstance(needs, list) else []
+
+
+def _taken(what: str, name: str, same_branch: bool, first: Place) -> Problem:  # noqa: FBT001 - as read
+    here = author_place()
+    where = f"line {first.line}"
+    if here is not None and here.file != first.file:
+        where += f" of {first.file}"
+    return Problem(
+        Code.DUPLICATE_STEP,
+        f"two {'places' if same_branch else 'branches'} {what} `{name}`; the first is in {where}",
+        remedy=f'give each its own name, such as f"{name.rpartition("/")[2]}-{{p}}"',
+        related=(first.file, first.line),
+    )
 
 
 def _same(before: Mapping[str, object], now: Mapping[str, object]) -> bool:

@@ -16,10 +16,11 @@ MAX_BYTES = 512 * 1024
 
 @dataclass
 class Compiled:
-    """A compiled file: code, or problems."""
+    """A compiled file: code with the names of the modules that it imports, or problems."""
 
     code: CodeType | None
     problems: list[Problem] = field(default_factory=list)
+    imports: tuple[str, ...] = ()
 
 
 def compile_file(file: str, text: str) -> Compiled:
@@ -75,7 +76,8 @@ def _compile(file: str, text: str) -> Compiled:
     policy = Policy(file, tree)
     policy.visit(tree)
     if not policy.problems:
-        return Compiled(compile(tree, name, "exec", dont_inherit=True))
+        code = compile(tree, name, "exec", dont_inherit=True)
+        return Compiled(code, imports=tuple(dict.fromkeys(policy.imports)))
     problems = policy.problems
     # What only Python's compiler sees (`return` outside a function) is an error of the file too.
     try:

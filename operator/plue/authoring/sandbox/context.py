@@ -5,9 +5,11 @@ from dataclasses import dataclass, field
 from typing import Final, NoReturn
 
 from plue.authoring.codes import Code
-from plue.authoring.sandbox.book import Book, Recorded
+from plue.authoring.sandbox.book import Book, Frame, Recorded
+from plue.authoring.sandbox.calls import MAX_DEPTH, Called, inputs_of
 from plue.authoring.sandbox.handles import Group, Handle
 from plue.authoring.sandbox.kinds import kind_of
+from plue.authoring.sandbox.labels import label_here
 from plue.authoring.sandbox.problems import (
     Finish,
     Problem,
@@ -42,7 +44,6 @@ _NOT_YET: Final = {
     "cache": "the option cache=",
     "secrets": "ctx.secrets",
     "repo": "ctx.repo",
-    "call": "ctx.call",
     "cache_key": "ctx.cache_key",
     "approval": "ctx.approval",
     "llm": "model steps",
@@ -80,12 +81,13 @@ class Context(Guarded):
     def __init__(
         self,
         book: Book,
-        inputs: dict[str, object],
+        inputs: Record,
         event: dict[str, object],
         defaults: Defaults,
     ) -> None:
-        """Serve one evaluation."""
+        """Serve one call of a workflow's function."""
         self._book = book
+        self._event = event
         self._defaults = defaults
         self._read: dict[str, object] = {
             "run": self.run,
@@ -93,20 +95,23 @@ class Context(Guarded):
             "cleanup": self.cleanup,
             "fail": self.fail,
             "success": self.success,
-            "inputs": Record(inputs, strict="ctx.inputs"),
+            "call": self.call,
+            "inputs": inputs,
             "event": Record(event),
             "env": Environment(defaults.env),
             "git": GitSteps(book, _refuse_generator, bases_of(event)),
             **WorkspaceSteps(book, _refuse_generator).members,
         }
         self.outputs: dict[str, object] | None = None
+        self.given: Mapping[str, object] = {}
+        """What ctx.success was given, as the author has it."""
+        self.failure: Recorded | None = None
         self.warnings: list[Problem] = []
-        self.saw_values = False
 
     def attribute(self, name: str) -> object:
         """Return what ``ctx.<name>`` is."""
         if name in self._read:
-            self.saw_values |= name in ("inputs", "event")
+            self._book.saw_values |= name in ("inputs", "event")
             return self._read[name]
         if name in _NOT_YET:
             raise unsupported(_NOT_YET[name])
@@ -181,12 +186,16 @@ class Context(Guarded):
     ) -> dict[str, object]:
         book = self._book
         no_variables: dict[str, str | Text] = {}
-        env = attempt(book, lambda: environment_of(options.get("env")), no_variables)
+        own = attempt(book, lambda: environment_of(options.get("env")), no_variables)
+        # A called workflow's env= is its steps'; the run's own comes with the assignment.
+        env = {**self._defaults.env, **own} if book.frame.depth else own
         folder: str | Text = ""
         cwd = attempt(book, lambda: _folder(options.get("cwd")), folder)
         used = [*action.used, *references_in(env, cwd)]
         needs = book.order(step, depends_on, list(dict.fromkeys(used)))
+        label = label_here()
         return definition_of(step, action.wire, needs) | {
+            "group": [*book.frame.groups, *([label] if label else [])],
             "env": {name: wire_text(value) for name, value in env.items()},
             "cwd": wire_text(cwd),
             "timeout_seconds": attempt(book, lambda: _seconds(options, "timeout"), None),
@@ -224,6 +233,8 @@ class Context(Guarded):
             return [item.name]
         if isinstance(item, Group):
             return [recorded.name for recorded in item.steps]
+        if isinstance(item, Called):
+            return [recorded.name for recorded in item.steps]
         if isinstance(item, (list, tuple)):
             return [name for inner in item for name in self._names_of(step, inner)]
         name = unmark(item) if isinstance(item, (str, Text)) else None
@@ -233,6 +244,7 @@ class Context(Guarded):
                 "depends_on takes handles and names of steps",
                 remedy="write depends_on=[build]",
             )
+        name = self._book.frame.prefix + name
         if name == step.name:
             raise Problem(
                 Code.SELF_DEPENDENCY,
@@ -276,6 +288,8 @@ class Context(Guarded):
         book = self._book
         book.check_open()
         text = text_of(reason)
+        if book.frame.depth:
+            self._fail_call(text)
         needs = list(book.branch.frontier)
         needs += [name for name in references_in(text) if name not in needs]
         place = Problem("", "").place
@@ -287,7 +301,7 @@ class Context(Guarded):
         """End the function as a success with these outputs."""
         book = self._book
         book.check_open()
-        if book.branch.path:
+        if book.branch is not book.frame.root:
             raise Problem(
                 Code.SUCCESS_IN_BRANCH,
                 "ctx.success inside ctx.parallel would end the function while others go on",
@@ -299,15 +313,94 @@ class Context(Guarded):
                 "ctx.success takes its outputs by name",
                 remedy="write ctx.success(version=build.outputs.version)",
             )
+        self.given = outputs
         self.outputs = {name: _output(value) for name, value in outputs.items()}
         self._end()
 
+    def _fail_call(self, reason: str | Text) -> NoReturn:
+        """End the called function as a step that fails."""
+        book = self._book
+        with book.recording("fail", hidden=True) as step:
+            action: dict[str, object] = {
+                "kind": "fail",
+                "reason": wire_text(reason),
+                "shown": "fail",
+            }
+            needs = book.order(step, None, references_in(reason))
+            book.close_step(step, definition_of(step, action, needs))
+        self.failure = step
+        self._end()
+
     def _end(self) -> NoReturn:
-        branch = self._book.branch
-        branch.ended = True
-        if branch.path:
-            self._book.park()
-        raise Finish
+        book = self._book
+        if book.branch is not book.frame.root:
+            book.park()
+        book.frame.closed = True
+        book.branch.ended = book.frame.depth == 0
+        raise Finish(book.frame)
+
+    # ── calls ────────────────────────────────────────────────────────────────────────────────────
+
+    def call(self, *args: object, **given: object) -> Called:
+        """Evaluate another workflow in this place."""
+        from plue.authoring.sandbox.sdk import Declared
+
+        book = self._book
+        book.check_open()
+        _refuse_generator()
+        workflow = args[0] if len(args) == 1 else None
+        if not isinstance(workflow, Declared):
+            raise Problem(
+                Code.CALL,
+                "ctx.call takes a workflow, and its inputs by name",
+                remedy="write ctx.call(release, version=...), after "
+                "`from workflows.release import release`",
+            )
+        if book.frame.depth >= MAX_DEPTH:
+            raise Problem(
+                Code.CALL,
+                f"calls are nested more than {MAX_DEPTH} deep",
+                remedy="look for a workflow that calls itself without end",
+            )
+        chosen = given.pop("name", None)
+        name = workflow.name
+        if chosen is not None:
+            name = attempt(book, lambda: step_name_of(chosen), name)
+        options = workflow.options
+        label = label_here()
+        inputs = inputs_of(book, workflow.name, options.inputs, given)
+        whole = book.open_call(name)
+        groups = [*book.frame.groups, *([label] if label else []), whole.rpartition("/")[2]]
+        frame = Frame(book.branch, f"{whole}/", book.frame.depth + 1, tuple(groups))
+        defaults = Defaults(options.env, options.idle_timeout or self._defaults.idle_timeout)
+        return self._evaluate_call(workflow.function, whole, frame, inputs, defaults)
+
+    def _evaluate_call(
+        self,
+        function: Callable[..., object],
+        name: str,
+        frame: Frame,
+        inputs: Record,
+        defaults: Defaults,
+    ) -> Called:
+        book, branch = self._book, self._book.branch
+        context = Context(book, inputs, self._event, defaults)
+        context.warnings = self.warnings
+        outer, start, made = book.frame, branch.start, len(branch.made)
+        # Inside, `depends_on=[]` means the call's own start.
+        book.frame, branch.start = frame, list(branch.frontier)
+        try:
+            function(context)
+        except Finish as end:
+            if end.frame is not frame:
+                raise
+        finally:
+            frame.closed = True
+            book.frame, branch.start = outer, start
+        called = Called(name, branch.made[made:])
+        called.failed = context.failure
+        called.succeed(context.given)
+        return called
 
 
 class Environment(Guarded):

@@ -9,29 +9,38 @@ import json
 import marshal
 from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
-from types import CodeType
 from typing import Any, Final
 
 from plue.authoring.codes import Code
+from plue.authoring.imports import is_library_file, is_workflow_file
 from plue.authoring.sandbox.book import Book, Earlier
 from plue.authoring.sandbox.compiler import compile_file
 from plue.authoring.sandbox.context import Context, Defaults
 from plue.authoring.sandbox.facades import FACADES, FREE_NAMES
 from plue.authoring.sandbox.guards import Printer, author_globals
 from plue.authoring.sandbox.kinds import Kind
+from plue.authoring.sandbox.modules import (
+    FOLDERS,
+    Module,
+    cycle,
+    exports_of,
+    freeze,
+    module_file,
+)
 from plue.authoring.sandbox.problems import (
     SOURCES,
     Finish,
     Place,
     Problem,
     StageEnd,
+    author_place,
     did_you_mean,
     place_of_traceback,
 )
 from plue.authoring.sandbox.sdk import CURRENT, SDK, Declarations, Declared
 from plue.authoring.sandbox.steps import wire_text
 from plue.authoring.sandbox.texts import text_of
-from plue.authoring.sandbox.values import question_of
+from plue.authoring.sandbox.values import Record, question_of
 from plue.schemas import filled, parse_text, problems
 
 __all__ = ["Job", "key_of"]
@@ -47,13 +56,6 @@ def key_of(file: str, text: str) -> str:
     return digest.hexdigest()
 
 
-def _import(name: str, *_rest: object) -> object:
-    found = SDK if name == "plue" else FACADES.get(name)
-    if found is None:
-        raise Problem(Code.IMPORT, f"`{name}` cannot be imported", remedy="remove the import")
-    return found
-
-
 class Job:
     """A request in its child: ``prepare`` compiles, ``run`` executes what the author wrote."""
 
@@ -62,10 +64,11 @@ class Job:
         self.request = request
         self.files: dict[str, str] = request["files"]
         self.diagnostics: list[Json] = []
-        self.codes: dict[str, CodeType] = {}
+        self.modules: dict[str, Module] = {}
         self.printer = Printer()
         self._cache = cache
         self._defaults: Json = (request.get("config") or {}).get("defaults", {})
+        self._running: list[str] = []
 
     def prepare(self) -> tuple[list[str], dict[str, bytes]]:
         """Compile what is not in the cache; return the used keys and the new code."""
@@ -75,13 +78,16 @@ class Job:
             SOURCES[file] = text.splitlines()
             if (cached := self._cache.get(key)) is not None:
                 used.append(key)
-                self.codes[file] = marshal.loads(cached)  # noqa: S302 - made by this very process
+                code, imports = marshal.loads(cached)  # noqa: S302 - made by this very process
+                self.modules[file] = Module(file, code, imports)
                 continue
             compiled = compile_file(file, text)
             self.add(compiled.problems)
-            if compiled.code is not None:
-                self.codes[file] = compiled.code
-                fresh[key] = marshal.dumps(compiled.code)
+            self.modules[file] = Module(file, compiled.code, compiled.imports)
+            if compiled.code is None:
+                self.modules[file].state = "failed"
+            else:
+                fresh[key] = marshal.dumps((compiled.code, compiled.imports))
         return used, fresh
 
     def run(self) -> Json:
@@ -111,23 +117,95 @@ class Job:
 
     # ── files ────────────────────────────────────────────────────────────────────────────────────
 
-    def _execute(self, file: str, code: CodeType) -> list[Declared]:
-        """Execute a file's own statements; return the workflows that it declares."""
-        names = author_globals(self.printer, _import)
+    def _execute(self, file: str) -> list[Declared]:
+        """Execute a file's own statements, once; return the workflows that it declares."""
+        module = self.modules[file]
+        if module.state != "fresh" or module.code is None:
+            return module.declared
+        module.state = "running"
+        names = author_globals(self.printer, self._import)
+        module.names = names
+        given = len(names)
         builtins = names["__builtins__"]
         if isinstance(builtins, dict):
             builtins |= FREE_NAMES
         declarations = Declarations(self._defaults)
         CURRENT.append(declarations)
+        self._running.append(file)
+        code = module.code
         try:
             problem = self._guarded(lambda: exec(code, names), file)  # noqa: S102 - the point
         finally:
             CURRENT.pop()
+            self._running.pop()
+        module.names = dict(list(names.items())[given:])
+        if is_library_file(file):
+            freeze(module.names)
         self.add(declarations.problems)
         if problem is not None:
             self.add([problem])
-            return []
-        return declarations.found
+        failed = problem is not None or bool(declarations.problems)
+        module.state = "failed" if failed else "done"
+        module.declared = [] if problem is not None else declarations.found
+        return module.declared
+
+    def _import(
+        self,
+        name: str,
+        _globals: object = None,
+        _locals: object = None,
+        wanted: tuple[str, ...] | None = None,
+        *_rest: object,
+    ) -> object:
+        """Do what an import statement of the author's asks for."""
+        if name.split(".", maxsplit=1)[0] in FOLDERS:
+            return exports_of(self._module(name), wanted)
+        found = SDK if name == "plue" else FACADES.get(name)
+        if found is None:
+            raise Problem(Code.IMPORT, f"`{name}` cannot be imported", remedy="remove the import")
+        return found
+
+    def _module(self, name: str) -> Module:
+        place = author_place()
+        importer = place.file if place else ""
+        file = module_file(importer, name)
+        module = self.modules.get(file)
+        if module is None:
+            raise self._no_module(name, file, importer)
+        if module.state == "running":
+            raise cycle(self._running, file)
+        self._execute(file)
+        if module.state == "failed":
+            raise Problem(
+                Code.IMPORT_BROKEN,
+                f"{file} has errors",
+                remedy="correct them; they are told at their own places",
+            )
+        return module
+
+    def _no_module(self, name: str, file: str, importer: str) -> Problem:
+        known = [*self.request.get("modules", ()), *self.modules]
+        head = module_file(importer, name.split(".", maxsplit=1)[0]).removesuffix(".py") + "/"
+        paths = [path for path in dict.fromkeys(known) if path.startswith(head)]
+        inside = module_file(importer, "x").removesuffix("x.py")
+        names = [p.removeprefix(inside).removesuffix(".py").replace("/", ".") for p in paths]
+        return Problem(
+            Code.IMPORT,
+            f"there is no {file}{did_you_mean(name, names)}",
+            remedy="there are: " + ", ".join(names) if names else f"make the file {file}",
+        )
+
+    def _closure(self, file: str) -> list[str]:
+        """Return the file and what it imports, transitively, sorted."""
+        reached, waiting = {file}, [file]
+        while waiting:
+            importer = waiting.pop()
+            for name in self.modules[importer].imports:
+                path = module_file(importer, name)
+                if path in self.modules and path not in reached:
+                    reached.add(path)
+                    waiting.append(path)
+        return sorted(reached)
 
     def _guarded(self, function: Callable[[], object], file: str) -> Problem | None:
         """Call *function*; return what it raised as a Problem. The end of a stage passes."""
@@ -159,10 +237,9 @@ class Job:
 
     def _describe(self) -> Json:
         declared: list[Declared] = []
-        for file, code in self.codes.items():
-            before = len(self.diagnostics)
-            found = self._execute(file, code)
-            if not found and len(self.diagnostics) == before:
+        for file, module in self.modules.items():
+            found = self._execute(file)
+            if not found and module.state == "done" and is_workflow_file(file):
                 self.add([_no_workflow(file)], "warning")
             declared += found
         kept = self._unique(declared)
@@ -193,7 +270,7 @@ class Job:
         book, context, ended = self._call(workflow, inputs, _SAMPLE_EVENT)
         certain = [problem for problem in book.problems if not problem.from_values]
         if ended is not None and not ended.from_values:
-            guessed = ended.code == Code.WORKFLOW_ERROR and context.saw_values
+            guessed = ended.code == Code.WORKFLOW_ERROR and book.saw_values
             certain += [] if guessed else [ended]
         self.add(certain)
         self.add(context.warnings, "warning")
@@ -228,12 +305,11 @@ class Job:
     def _covered(self, workflow: Declared) -> list[str]:
         """Return the files whose content the workflow's revision names."""
         config = [self.request["config"]["file"]] if self._defaults else []
-        return sorted([workflow.place.file, *config])
+        return sorted([*self._closure(workflow.place.file), *config])
 
     def _revision(self, workflow: Declared) -> str:
-        """Return the name of this version: of its file, with the defaults where there are any."""
-        file = workflow.place.file
-        keys = [key_of(file, self.files[file])]
+        """Return the name of this version: of its files, with the defaults where there are any."""
+        keys = [key_of(path, self.files[path]) for path in self._closure(workflow.place.file)]
         if self._defaults:
             defaults = json.dumps(self._defaults, sort_keys=True)
             keys.append(key_of(self.request["config"]["file"], defaults))
@@ -243,7 +319,8 @@ class Job:
     # ── plan ─────────────────────────────────────────────────────────────────────────────────────
 
     def _plan(self) -> Json:
-        declared = [w for file, code in self.codes.items() for w in self._execute(file, code)]
+        files = self.request.get("candidates", list(self.modules))
+        declared = [workflow for file in files for workflow in self._execute(file)]
         wanted = [w for w in declared if w.name == self.request["workflow"]]
         answer: Json = {"plan": None, "info": None, "inputs": {}, "printed": "", "why": {}}
         if wanted:
@@ -254,7 +331,7 @@ class Job:
             answer["inputs"] = self._inputs(wanted[0])
             if not self.failed:
                 self._stage(wanted[0], answer)
-        elif not self.failed:
+        elif not self.failed:  # a file with errors may be the one that declares it
             self.add([self._unknown([w.name for w in declared])])
         answer["printed"] = self.printer.text
         answer["diagnostics"] = self.diagnostics
@@ -262,7 +339,7 @@ class Job:
 
     def _drop_other_files(self, wanted: list[Declared]) -> None:
         """Keep what is wrong in the workflow's own files: a broken file hides no other."""
-        files = {workflow.place.file for workflow in wanted}
+        files = {file for workflow in wanted for file in self._closure(workflow.place.file)}
         self.diagnostics = [found for found in self.diagnostics if found["file"] in files]
 
     def _unknown(self, names: list[str]) -> Problem:
@@ -324,7 +401,8 @@ class Job:
         """Call the workflow's function; return the book and what ended it, if it was an error."""
         options = workflow.options
         book = Book(earlier)
-        context = Context(book, inputs, event, Defaults(options.env, options.idle_timeout))
+        record = Record(inputs, strict="ctx.inputs")
+        context = Context(book, record, event, Defaults(options.env, options.idle_timeout))
         CURRENT.append(Declarations())
 
         def call() -> None:
@@ -403,7 +481,8 @@ def _author_error(error: Exception, file: str) -> Problem:
         text = str(text_of(error))
     except BaseException:  # noqa: BLE001 - the author's exception may hold anything
         text = ""
-    related = (outer.file, outer.line) if outer and place and outer.line != place.line else None
+    elsewhere = outer and place and (outer.file, outer.line) != (place.file, place.line)
+    related = (outer.file, outer.line) if outer and elsewhere else None
     return Problem(
         Code.WORKFLOW_ERROR,
         f"{name}: {text[:2000]}" if text else name,

@@ -27,7 +27,15 @@ from plue.authoring.sandbox.values import (
     settle,
 )
 
-__all__ = ["BUILTIN_NAMES", "Facade", "ListType", "OrderedSet", "Printer", "author_globals"]
+__all__ = [
+    "BUILTIN_NAMES",
+    "FROZEN",
+    "Facade",
+    "ListType",
+    "OrderedSet",
+    "Printer",
+    "author_globals",
+]
 
 _METHODS: Final[Mapping[type, frozenset[str]]] = {
     list: frozenset(
@@ -69,6 +77,23 @@ _METHODS: Final[Mapping[type, frozenset[str]]] = {
     type(None): frozenset(),
 }
 _VIEWS: Final = frozenset({"keys", "values", "items"})
+_CHANGING: Final[Mapping[type, frozenset[str]]] = {
+    list: _METHODS[list] - {"copy", "count", "index"},
+    dict: frozenset({"pop", "popitem", "setdefault", "update", "clear"}),
+}
+
+FROZEN: Final[dict[int, object]] = {}
+"""What modules of ``lib`` have made, by id: their importers and functions only read it."""
+
+
+def refuse_frozen(value: object) -> None:
+    """Refuse to change what a module made when it was imported."""
+    if id(value) in FROZEN:
+        raise Problem(
+            Code.FROZEN,
+            f"this {type(value).__name__} was made by a module of lib and cannot be changed",
+            remedy="change a copy: list(value), dict(value), or make it inside the function",
+        )
 
 
 class OrderedSet(Guarded):
@@ -103,6 +128,7 @@ class OrderedSet(Guarded):
         if name in reading:
             return reading[name]
         if name in changing and not self.frozen:
+            refuse_frozen(self)
             return changing[name]
         raise AttributeError(f"a set has no `.{name}`")
 
@@ -268,6 +294,8 @@ def read_attribute(value: object, name: object) -> object:
 def _plain_attribute(value: object, name: str) -> object:
     methods = _METHODS.get(type(value))
     if methods is not None and name in methods:
+        if name in _CHANGING.get(type(value), ()):
+            refuse_frozen(value)
         found = getattr(value, name)
         # Views would give Python's own sets, whose order is not ours.
         return (lambda: list(found())) if isinstance(value, dict) and name in _VIEWS else found
@@ -323,6 +351,7 @@ def read_item(value: object, key: object) -> object:
 
 def writable(value: object) -> object:
     """Let authors change lists, dicts and objects of their own classes, and nothing else."""
+    refuse_frozen(value)
     if type(value) in (dict, list):
         return value
     owner = value if isinstance(value, type) else type(value)
@@ -358,6 +387,8 @@ _IN_PLACE: Final = _in_place_table()
 
 def in_place(operator: str, left: object, right: object) -> object:
     """Compute an augmented assignment."""
+    if isinstance(left, (list, dict)):
+        refuse_frozen(left)
     return _IN_PLACE[operator](left, right)
 
 

@@ -3,12 +3,14 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, NoReturn
 
+from typing_extensions import override
+
 from plue.authoring.codes import Code
 from plue.authoring.sandbox.book import Recorded
 from plue.authoring.sandbox.problems import Problem, did_you_mean
 from plue.authoring.sandbox.values import TEXT, Guarded, Ref, RefPart, Schema, unmark
 
-__all__ = ["Group", "GroupOk", "Handle", "Outputs"]
+__all__ = ["Group", "GroupOk", "Handle", "Outputs", "Valueless"]
 
 _FIELDS: Final[Mapping[str, Schema]] = {
     "stdout": TEXT,
@@ -20,62 +22,19 @@ _FIELDS: Final[Mapping[str, Schema]] = {
 }
 
 
-class Handle(Guarded):
-    """A recorded step."""
+class Valueless(Guarded):
+    """Something that names values and has none itself: what asks for it is told what to write."""
 
-    __slots__ = ("schema", "step")
-
-    def __init__(self, step: Recorded, schema: Schema | None = None) -> None:
-        self.step = step
-        self.schema = schema
+    __slots__ = ()
 
     @property
-    def name(self) -> str:
-        """The step's name."""
-        return self.step.name
-
-    def attribute(self, name: str) -> object:
-        """Return a reference to one of the step's values."""
-        if name == "name":
-            return self.step.name
-        if name == "outputs":
-            return Outputs(self)
-        if name in _FIELDS:
-            return Ref(RefPart(self.step, name), _FIELDS[name])
-        fields = self._declared()
-        if name in fields:
-            return self.output(name)
-        known = [*_FIELDS, "outputs", "name", *fields]
-        raise Problem(
-            Code.UNKNOWN_FIELD,
-            f"step `{self.name}` has no `.{name}`{did_you_mean(name, known)}",
-            remedy=f"what a step writes to $PLUE_OUTPUT is .outputs.{name}",
-        )
-
-    def _declared(self) -> Mapping[str, object]:
-        fields = (self.schema or {}).get("properties")
-        return fields if isinstance(fields, Mapping) else {}
-
-    def output(self, name: str, default: str | None = None) -> Ref:
-        """Return the reference to an output."""
-        fields = self._declared()
-        if self.schema is not None and name not in fields:
-            raise Problem(
-                Code.UNKNOWN_FIELD,
-                f"step `{self.name}` has no output `{name}`{did_you_mean(name, list(fields))}",
-                remedy="its output= schema declares: " + ", ".join(fields),
-            )
-        found = fields.get(name, TEXT)
-        schema = found if isinstance(found, Mapping) else TEXT
-        return Ref(RefPart(self.step, "outputs", (name,), None, default), schema)
+    def refusal(self) -> tuple[str, str]:
+        """What it is, and what to write instead."""
+        return "this is not a value", "say which value is meant"
 
     def _refuse(self) -> NoReturn:
-        label = self.name if self.name.isidentifier() else "handle"
-        raise Problem(
-            Code.HANDLE_AS_VALUE,
-            f"`{self.name}` is a step and has no value itself",
-            remedy=f"write {label}.ok or {label}.stdout",
-        )
+        message, remedy = self.refusal
+        raise Problem(Code.HANDLE_AS_VALUE, message, remedy=remedy)
 
     def __bool__(self) -> bool:  # noqa: PLE0304 - it never returns
         self._refuse()
@@ -118,13 +77,76 @@ class Handle(Guarded):
         self._refuse()
 
 
-class Outputs(Guarded):
+class Handle(Valueless):
+    """A recorded step."""
+
+    __slots__ = ("schema", "step")
+
+    def __init__(self, step: Recorded, schema: Schema | None = None) -> None:
+        self.step = step
+        self.schema = schema
+
+    @property
+    def name(self) -> str:
+        """The step's name."""
+        return self.step.name
+
+    @property
+    @override
+    def refusal(self) -> tuple[str, str]:
+        label = self.name if self.name.isidentifier() else "handle"
+        what = f"`{self.name}` is a step and has no value itself"
+        return what, f"write {label}.ok or {label}.stdout"
+
+    def attribute(self, name: str) -> object:
+        """Return a reference to one of the step's values."""
+        if name == "name":
+            return self.step.name
+        if name == "outputs":
+            return Outputs(self)
+        if name in _FIELDS:
+            return Ref(RefPart(self.step, name), _FIELDS[name])
+        fields = self._declared()
+        if name in fields:
+            return self.output(name)
+        known = [*_FIELDS, "outputs", "name", *fields]
+        raise Problem(
+            Code.UNKNOWN_FIELD,
+            f"step `{self.name}` has no `.{name}`{did_you_mean(name, known)}",
+            remedy=f"what a step writes to $PLUE_OUTPUT is .outputs.{name}",
+        )
+
+    def _declared(self) -> Mapping[str, object]:
+        fields = (self.schema or {}).get("properties")
+        return fields if isinstance(fields, Mapping) else {}
+
+    def output(self, name: str, default: str | None = None) -> Ref:
+        """Return the reference to an output."""
+        fields = self._declared()
+        if self.schema is not None and name not in fields:
+            raise Problem(
+                Code.UNKNOWN_FIELD,
+                f"step `{self.name}` has no output `{name}`{did_you_mean(name, list(fields))}",
+                remedy="its output= schema declares: " + ", ".join(fields),
+            )
+        found = fields.get(name, TEXT)
+        schema = found if isinstance(found, Mapping) else TEXT
+        return Ref(RefPart(self.step, "outputs", (name,), None, default), schema)
+
+
+class Outputs(Valueless):
     """The outputs of a step, by name."""
 
     __slots__ = ("handle",)
 
     def __init__(self, handle: Handle) -> None:
         self.handle = handle
+
+    @property
+    @override
+    def refusal(self) -> tuple[str, str]:
+        what = f"the outputs of `{self.name}` are read one by one"
+        return what, "write .outputs.version, or .outputs.get(name, default)"
 
     def attribute(self, name: str) -> object:
         """Return the reference to an output; ``get`` is the method."""
@@ -141,6 +163,7 @@ class Outputs(Guarded):
             )
         return self.handle.output(key, value)
 
+    @override
     def __getitem__(self, key: object) -> Ref:
         name = unmark(key)
         if not isinstance(name, str):

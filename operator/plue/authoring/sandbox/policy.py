@@ -18,6 +18,7 @@ from RestrictedPython.transformer import (
 )
 
 from plue.authoring.codes import Code
+from plue.authoring.imports import is_library_file
 from plue.authoring.sandbox.facades import FACADES, FREE_NAMES
 from plue.authoring.sandbox.guards import BUILTIN_NAMES
 from plue.authoring.sandbox.problems import Place, Problem, characters, did_you_mean
@@ -82,6 +83,7 @@ class Policy(RestrictingNodeTransformer):  # type: ignore[misc] # the package ha
         self.stored = _stored_names(tree)
         self.classes = 0
         self.undefined: set[str] = set()
+        self.imports: list[str] = []
 
     # ── errors ───────────────────────────────────────────────────────────────────────────────────
 
@@ -213,6 +215,13 @@ class Policy(RestrictingNodeTransformer):  # type: ignore[misc] # the package ha
                     "`plue` is imported by name",
                     "write `from plue import workflow, push, ...`",
                 )
+            elif alias.name.split(".")[0] in ("lib", "workflows"):
+                self.problem(
+                    node,
+                    Code.IMPORT,
+                    f"`{alias.name}` is imported by name",
+                    f"write `from {alias.name} import ...`",
+                )
             elif alias.name not in FACADES:
                 self._refused_import(node, alias.name)
         return node
@@ -223,11 +232,21 @@ class Policy(RestrictingNodeTransformer):  # type: ignore[misc] # the package ha
         for alias in node.names:
             if alias.asname:
                 self.check_name(node, alias.asname)
-        if node.level or module in ("plue.prompts", "plue.tools") or module.split(".")[0] == "lib":
+        head = module.split(".")[0]
+        if node.level:
+            self.problem(
+                node,
+                Code.IMPORT,
+                "imports are absolute",
+                "write `from lib.x import y` for .plue/lib/x.py",
+            )
+        elif head in ("lib", "workflows"):
+            self._import_module(node, module)
+        elif module in ("plue.prompts", "plue.tools"):
             self.problem(
                 node,
                 Code.UNSUPPORTED,
-                f"`from {'.' * node.level}{module} import` is not supported in this version",
+                f"`from {module} import` is not supported in this version",
                 "write it into this file",
             )
         elif module != "plue" and module not in FACADES:
@@ -235,6 +254,25 @@ class Policy(RestrictingNodeTransformer):  # type: ignore[misc] # the package ha
         else:
             self._check_members(node, SDK.members if module == "plue" else FACADES[module].members)
         return node
+
+    def _import_module(self, node: ast.ImportFrom, module: str) -> None:
+        names = module.split(".")
+        for name in names:
+            self.check_name(node, name)
+        if any(alias.name == "*" for alias in node.names):
+            self.problem(node, Code.IMPORT, "names are imported one by one", "write the names")
+        elif len(names) == 1:
+            first = node.names[0].name
+            self.problem(
+                node,
+                Code.IMPORT,
+                f"`{module}` is a folder",
+                f"write `from {module}.{first} import ...`",
+            )
+        else:
+            for alias in node.names:
+                self.check_name(node, alias.name)
+            self.imports.append(module)
 
     def _check_members(self, node: ast.ImportFrom, members: Mapping[str, object]) -> None:
         for alias in node.names:
@@ -452,7 +490,14 @@ class Policy(RestrictingNodeTransformer):  # type: ignore[misc] # the package ha
         return node
 
     def visit_Global(self, node: ast.Global) -> ast.AST:
-        """Allow ``global``, with checked names."""
+        """Allow ``global``, with checked names; what modules of lib have made is frozen."""
+        if is_library_file(self.file):
+            self.problem(
+                node,
+                Code.FROZEN,
+                "a module of lib cannot change its own globals",
+                "give the value as an argument and return the new one",
+            )
         for name in node.names:
             self.check_name(node, name)
         return node

@@ -86,7 +86,12 @@ class StageEnd(BaseException):
 
 
 class Finish(BaseException):
-    """``ctx.fail`` or ``ctx.success`` ended the function."""
+    """``ctx.fail`` or ``ctx.success`` ended the function that *frame* is of."""
+
+    def __init__(self, frame: object) -> None:
+        """Say which function has ended."""
+        super().__init__()
+        self.frame = frame
 
 
 def did_you_mean(word: str, known: Iterator[str] | list[str] | tuple[str, ...]) -> str:

@@ -70,8 +70,12 @@ class Declared(Guarded):
         return self.function.__name__
 
     def __call__(self, *_args: object, **_named: object) -> object:
-        """Refuse to be called from another workflow."""
-        raise unsupported("calling a workflow from a workflow")
+        """Refuse to be called as a function."""
+        raise Problem(
+            Code.CALL,
+            f"workflow `{self.name}` is called as a function",
+            remedy=f"write ctx.call({self.name}, ...), with its inputs by name",
+        )
 
 
 class Declarations:

@@ -403,6 +403,7 @@ def definition_of(step: Recorded, action: dict[str, object], needs: list[str]) -
         "once": False,
         "output_schema": None,
         "branch": list(step.branch.path),
+        "group": list(step.book.frame.groups),
         "site": site_of(step),
     }
 

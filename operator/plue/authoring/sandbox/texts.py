@@ -96,7 +96,7 @@ def text_of(value: object) -> str | Text:  # noqa: PLR0911 - a table of types
             from_values=True,
         )
     if isinstance(value, Record):
-        return data(render(value.json))
+        return data(render(value.plain))
     if isinstance(value, BaseException):
         return text_of(value.args[0]) if len(value.args) == 1 else show(value.args)
     if isinstance(value, Guarded):
@@ -105,14 +105,11 @@ def text_of(value: object) -> str | Text:  # noqa: PLR0911 - a table of types
 
 
 def refuse_handle(value: object) -> None:
-    """Refuse a step's handle where a value is needed."""
+    """Refuse what names values and has none, where a value is needed."""
+    refusal = getattr(value, "refusal", None)
     name = getattr(value, "name", None)
-    label = name if isinstance(name, str) and name.isidentifier() else "handle"
-    raise Problem(
-        Code.HANDLE_AS_VALUE,
-        f"`{name or 'this'}` is a step and has no value itself",
-        remedy=f"write {label}.ok or {label}.stdout",
-    )
+    message, remedy = refusal or (f"`{name or 'this'}` has no value itself", "say which is meant")
+    raise Problem(Code.HANDLE_AS_VALUE, message, remedy=remedy)
 
 
 def join_pieces(pieces: tuple[object, ...]) -> str | Text:
@@ -179,7 +176,7 @@ def _show(value: object, marked: list[bool], depth: int) -> str:  # noqa: PLR091
         return repr(value)
     if isinstance(value, Record):
         marked.append(True)
-        return repr(value.json)
+        return repr(value.plain)
     if isinstance(value, dict):
         inside = ", ".join(
             f"{_show(k, marked, depth + 1)}: {_show(v, marked, depth + 1)}"

@@ -456,7 +456,7 @@ def unmark(value: object) -> object:
     if isinstance(value, Text):
         return plain(value)
     if isinstance(value, Record):
-        return value.json
+        return value.plain
     if isinstance(value, (list, tuple)):
         return [unmark(item) for item in value]
     if isinstance(value, dict):
@@ -489,6 +489,13 @@ class Record(Guarded):
     def __init__(self, value: dict[str, object], strict: str | None = None) -> None:
         self.json = value
         self.strict = strict
+
+    @property
+    def plain(self) -> dict[str, object]:
+        """The object as plain JSON; a called workflow's inputs may have to be asked for."""
+        if any(isinstance(item, (Text, Ref)) for item in self.json.values()):
+            return {key: unmark(item) for key, item in self.json.items()}
+        return self.json
 
     def attribute(self, name: str) -> object:
         """Return a field; the methods of a mapping where no field hides them."""
@@ -540,7 +547,7 @@ class Record(Guarded):
         return unmark(key) in self.json
 
     def __eq__(self, other: object) -> bool:
-        return self.json == unmark(other)
+        return self.plain == unmark(other)
 
     def __hash__(self) -> int:
         raise TypeError("a JSON object cannot be a key")

@@ -1,0 +1,74 @@
+"""Which files a file may import, told by its text: a little too many rather than one too few.
+
+What it really imports, and so what its revision covers, the sandbox tells after it has compiled it.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+__all__ = ["Imports", "is_library_file", "is_source_file", "is_workflow_file"]
+
+
+def is_workflow_file(path: str) -> bool:
+    """Whether *path* is where workflows are: ``.plue/workflows/*.py``, or a bare file name."""
+    folder, _, name = path.rpartition("/")
+    known = folder in ("", "workflows", ".plue/workflows") or folder.endswith("/.plue/workflows")
+    return known and name.endswith(".py")
+
+
+def is_library_file(path: str) -> bool:
+    """Whether *path* is a module that workflows may import: ``.plue/lib/**/*.py``."""
+    return path.endswith(".py") and (path.startswith("lib/") or ".plue/lib/" in path)
+
+
+def is_source_file(path: str) -> bool:
+    """Whether *path* is Python that the evaluator executes."""
+    return is_workflow_file(path) or is_library_file(path)
+
+
+# Too much is harmless here (a text that looks like an import), too little is not.
+_IMPORT: Final = re.compile(r"\b(?:from|import)\b[\s\\]+([^\n]+)")
+_MODULE: Final = re.compile(r"\b(lib|workflows)\b(?:\.(\w+))?")
+_FOLDERS: Final = {name: re.compile(rf"\b{name}\b") for name in ("prompts", "tools")}
+
+
+class Imports:
+    """Which files a file may import, transitively; a little too many rather than one too few."""
+
+    def __init__(self, files: Mapping[str, str]) -> None:
+        self._files = files
+        self._direct: dict[str, frozenset[str]] = {}
+        self._modules = [path for path in files if is_source_file(path)]
+        self._always = frozenset(path for path in files if path.endswith(".plue/config.yaml"))
+
+    def of(self, path: str) -> frozenset[str]:
+        """Return the files that *path* reaches, without itself."""
+        reached: set[str] = set()
+        waiting = [path]
+        while waiting:
+            for name in self._directly(waiting.pop()):
+                if name not in reached:
+                    reached.add(name)
+                    waiting.append(name)
+        return frozenset(reached | self._always) - {path}
+
+    def _directly(self, path: str) -> frozenset[str]:
+        if path not in self._direct:
+            self._direct[path] = frozenset(self._find(path))
+        return self._direct[path]
+
+    def _find(self, path: str) -> Iterator[str]:
+        if not path.endswith(".py"):
+            return
+        for line in _IMPORT.findall(self._files[path]):
+            for folder, module in _MODULE.findall(line):
+                # On a line that goes on in the next one, only the folder is seen.
+                places = (
+                    f"/{folder}/{module}.py",
+                    f"/{folder}/{module}/" if module else f"/{folder}/",
+                )
+                yield from (p for p in self._modules if any(n in f"/{p}" for n in places))
+            for folder, pattern in _FOLDERS.items():
+                if pattern.search(line):
+                    yield from (name for name in self._files if f"/{folder}/" in f"/{name}")
