@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pydantic import JsonValue
 
     from plue.authoring.evaluator import Evaluator
-    from plue.authoring.results import Description, Diagnostic, WorkflowInfo
+    from plue.authoring.results import Description, Diagnostic, Trigger, WorkflowInfo
     from plue.wire.plan import Plan
 
 __all__ = ["app", "describe_here", "parse_duration", "parse_event", "parse_inputs", "similar"]
@@ -90,7 +90,7 @@ def show(name: str, *, as_json: AsJson = False) -> None:
         print(f"  {info.description}")
     for trigger in info.triggers:
         options = ", ".join(f"{k}={json.dumps(v)}" for k, v in trigger.options.items() if v)
-        print(f"  on {trigger.kind}{f' ({options})' if options else ''}")
+        print(f"  on {trigger.kind}{f' ({options})' if options else ''}{_next_time(trigger)}")
     print(f"  pool {info.pool}, revision {info.revision[:12]}")
     properties: Mapping[str, Any] = info.inputs_schema.get("properties", {})
     required = info.inputs_schema.get("required", ())
@@ -327,6 +327,17 @@ def _workflow_json(info: "WorkflowInfo") -> dict[str, Any]:
         "triggers": [{"kind": t.kind, "options": dict(t.options)} for t in info.triggers],
         "inputs": dict(info.inputs_schema),
     }
+
+
+def _next_time(trigger: "Trigger") -> str:
+    if trigger.kind != "schedule":
+        return ""
+    from datetime import UTC, datetime
+
+    from plue.domain.schedules import next_firing
+
+    at = next_firing(str(trigger.options["cron"]), datetime.now(UTC))
+    return f", next at {at:%Y-%m-%d %H:%M} UTC while `plue up` runs"
 
 
 def _type_of(schema: Mapping[str, Any]) -> str:

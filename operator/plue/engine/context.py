@@ -17,6 +17,7 @@ from plue.store.lifecycle import LifecycleStore
 from plue.store.queue import QueueStore
 from plue.store.runners import RunnerStore
 from plue.store.runs import RunStore
+from plue.store.schedules import ScheduleStore
 from plue.store.stages import StageStore
 from plue.store.usage import UsageStore
 
@@ -40,6 +41,7 @@ class EngineContext:
     lifecycle: LifecycleStore
     stages: StageStore
     runners: RunnerStore
+    schedules: ScheduleStore
     usage: UsageStore
     feed: Feed
     lease_counts: Callable[[], bool]

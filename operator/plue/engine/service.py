@@ -29,6 +29,7 @@ from plue.engine.loop import Loop
 from plue.engine.pooling import host_pass, pool_pass
 from plue.engine.ports import Host, Repository, Sessions
 from plue.engine.retention import retention_pass
+from plue.engine.scheduling import LOOK_EVERY, Scheduler
 from plue.engine.settings import EngineSettings
 from plue.engine.stages import Stages
 from plue.errors import NotFoundError, RejectedError
@@ -41,6 +42,7 @@ from plue.store.lifecycle import LifecycleStore
 from plue.store.queue import QueueStore
 from plue.store.runners import RunnerStore
 from plue.store.runs import NewRun, RunStore
+from plue.store.schedules import ScheduleStore
 from plue.store.stages import StageStore
 from plue.store.usage import UsageLine, UsageStore
 from plue.wire.events import Reason, RunState
@@ -81,6 +83,7 @@ class Engine:
             lifecycle=LifecycleStore(database),
             stages=StageStore(database),
             runners=RunnerStore(database),
+            schedules=ScheduleStore(database),
             usage=UsageStore(database),
             feed=Feed(events, metrics),
             lease_counts=self._lease_counts,
@@ -141,6 +144,15 @@ class Engine:
             "retention": loop("retention", retention_pass, 3600.0),
             "stages": Loop("stages", self._stages.look, every=poll, metrics=context.metrics),
         }
+        if self._repository is not None and context.settings.fire_schedules:
+            scheduler = Scheduler(
+                context, self._repository, describe=self.describe, submit=self.submit
+            )
+            metrics = context.metrics
+            loops["schedules"] = Loop(
+                "schedules", scheduler.look, every=LOOK_EVERY, metrics=metrics
+            )
+            loops["due"] = Loop("due", scheduler.fire, every=poll / 2, metrics=metrics)
         for host in self._hosts:
             loops[f"host-{host.kind}"] = loop("host", host_pass, poll, host)
             loops[f"pool-{host.kind}"] = loop("pool", pool_pass, poll, host)

@@ -23,6 +23,7 @@ class EngineSettings:
 
     ``lease``: a runner that could not renew for so long kills its steps; the engine waits that
     long plus ``lease_margin`` before it believes that a silent runner is gone.
+    ``fire_schedules``: whether workflows of the server's own tree run by the clock.
     ``log_days`` and ``run_days``: how long events, and finished runs, are kept.
     """
 
@@ -38,5 +39,6 @@ class EngineSettings:
     log_days: int = 30
     run_days: int = 90
     claim_batch: int = 100
+    fire_schedules: bool = False
     poll: timedelta = timedelta(seconds=2)
     """The slow poll: what a lost notification costs at most."""

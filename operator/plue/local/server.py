@@ -129,7 +129,7 @@ class LocalServer:
             repository=tree,
             blobs=blobs,
             hosts=[host],
-            settings=_engine_settings(settings),
+            settings=_engine_settings(settings, private=options.private),
         )
         await self._open_gateway(engine, gateway)
         await engine.start()
@@ -261,12 +261,14 @@ def runner_command(gateway: str, gateway_file: Path) -> RunnerCommand:
     return command
 
 
-def _engine_settings(settings: Settings) -> EngineSettings:
+def _engine_settings(settings: Settings, *, private: bool) -> EngineSettings:
     most = max(settings.max_runners, settings.runners)
     return EngineSettings(
         pools=(PoolSettings(warm=settings.runners, maximum=most),),
         log_days=settings.log_days,
         run_days=settings.run_days,
+        # A private server lives as long as one command: nobody would expect other runs from it.
+        fire_schedules=not private,
     )
 
 

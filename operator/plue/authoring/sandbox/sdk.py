@@ -13,6 +13,7 @@ from plue.authoring.sandbox.kinds import Kind, enum, kind_of, optional, refuse_u
 from plue.authoring.sandbox.problems import Place, Problem, author_place, did_you_mean
 from plue.authoring.sandbox.steps import environment_of, number_of, seconds_of
 from plue.authoring.sandbox.values import Guarded, Text, unmark
+from plue.domain.schedules import cron_of
 
 __all__ = ["SDK", "Declared", "Options", "TriggerSpec"]
 
@@ -264,56 +265,17 @@ def schedule(cron: object = None, **unknown: object) -> TriggerSpec:
     """Run by the clock: ``schedule("30 4 * * 1-5")``, in UTC."""
     refuse_unknown("schedule", unknown, ("cron",))
     text = unmark(cron)
-    if isinstance(text, str) and (problem := _cron_problem(text)) is None:
-        return TriggerSpec("schedule", {"cron": " ".join(text.split())})
+    problem = "it is not text"
+    if isinstance(text, str):
+        try:
+            return TriggerSpec("schedule", {"cron": cron_of(text)})
+        except ValueError as error:
+            problem = str(error)
     raise Problem(
         Code.TRIGGER,
-        f"{text!r} is not a schedule" + (f": {problem}" if isinstance(text, str) else ""),
+        f"{text!r} is not a schedule: {problem}",
         remedy='write five fields: schedule("30 4 * * 1-5") is 04:30 UTC on working days',
     )
-
-
-_CRON: Final = (
-    ("minute", 0, 59, ()),
-    ("hour", 0, 23, ()),
-    ("day", 1, 31, ()),
-    (
-        "month",
-        1,
-        12,
-        ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"),
-    ),
-    ("weekday", 0, 7, ("sun", "mon", "tue", "wed", "thu", "fri", "sat")),
-)
-
-
-def _cron_problem(text: str) -> str | None:
-    fields = text.split()
-    if len(fields) != len(_CRON):
-        return f"it has {len(fields)} fields, not 5"
-    for written, (name, low, high, words) in zip(fields, _CRON, strict=True):
-        for part in written.split(","):
-            if not _is_cron_part(part.lower(), low, high, words):
-                return f"{name} is `{written}`, not {low}-{high}"
-    return None
-
-
-def _is_cron_part(part: str, low: int, high: int, words: tuple[str, ...]) -> bool:
-    found = re.fullmatch(r"(\*|\w+)(?:-(\w+))?(?:/(\d+))?", part)
-    if not found or (found[1] == "*" and found[2]) or (found[3] and int(found[3]) == 0):
-        return False
-    if found[1] == "*":
-        return True
-    ends = [_cron_number(word, low, words) for word in (found[1], found[2]) if word]
-    return all(end is not None and low <= end <= high for end in ends) and ends == sorted(
-        end for end in ends if end is not None
-    )
-
-
-def _cron_number(word: str, low: int, words: tuple[str, ...]) -> int | None:
-    if word in words:
-        return words.index(word) + (1 if low else 0)
-    return int(word) if word.isdecimal() and word.isascii() else None
 
 
 def manual(inputs: object = None, **unknown: object) -> TriggerSpec:
