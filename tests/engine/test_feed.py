@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from factories import a_run
@@ -103,3 +104,30 @@ async def test_a_run_that_is_not_there_is_not_found(server: Server) -> None:
     """Following nothing is an error, not an empty stream."""
     with pytest.raises(NotFoundError):
         await collect(server, RunId("00000000-0000-0000-0000-000000000000"))
+
+
+async def test_a_follower_that_was_told_of_unnumbered_news_waits_again(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """News without a number cost one look into the store, not one after another for ever."""
+    run, looks, looked = a_run(), 0, asyncio.Event()
+    await server.engine.context.runs.insert(run)
+    events = server.engine.context.events
+    read = events.read
+
+    async def counted(*args: Any, **kwargs: Any) -> list[StoredEvent]:
+        nonlocal looks
+        looks += 1
+        looked.set()
+        return await read(*args, **kwargs)
+
+    monkeypatch.setattr(events, "read", counted)
+    live = asyncio.create_task(collect(server, run.id))
+    await asyncio.wait_for(looked.wait(), 5)
+    before = looks
+    server.engine.context.news_of(run.id)
+    await asyncio.sleep(0.3)
+    assert looks - before <= 3  # ours, and our own notification that comes back
+    server.engine.context.wake_claims()
+    await play(server)
+    assert len(await live) == 8

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import structlog
 
 from plue.domain.run import RunId, StoredEvent
-from plue.engine.feed import Feed
+from plue.engine.feed import UNNUMBERED, Feed
 from plue.engine.ports import Sessions
 from plue.engine.settings import EngineSettings
 from plue.marks import Mark, reached
@@ -63,8 +63,8 @@ class EngineContext:
 
     def news_of(self, run: RunId) -> None:
         """Have followers everywhere look into the store for *run*."""
-        self.feed.wake(run, 2**62)
-        self.database.tell(f"run:{run}", 2**62)
+        self.feed.wake(run, UNNUMBERED)
+        self.database.tell(f"run:{run}", UNNUMBERED)
 
     def wake_queue(self) -> None:
         """Have a claim pass run, here; other processes look by themselves, slowly."""

@@ -17,13 +17,17 @@ from plue.metrics import Metrics
 from plue.store.events import EventStore, LogPlace
 from plue.wire.events import EventType
 
-__all__ = ["Feed"]
+__all__ = ["UNNUMBERED", "Feed"]
 
 BUFFER_EVENTS = 1024
 BUFFER_BYTES = 2 * 1024 * 1024
 READ_EVENTS = 256
 POLL_SECONDS = 5.0
 HEARTBEAT_SECONDS = 15.0
+
+UNNUMBERED = 2**62
+"""The number of news whose events nobody counted. It must never become a channel's last number:
+no event has it, and its followers would ask the store for ever."""
 
 
 class _Channel:
@@ -55,6 +59,11 @@ class _Channel:
         changed, self.changed = self.changed, asyncio.Event()
         changed.set()
 
+    def look(self) -> None:
+        """Have the store asked for the last number, by whoever wakes first."""
+        self.checked_at = 0.0
+        self.wake()
+
     def after(self, n: int) -> Sequence[StoredEvent]:
         """Return what the buffer has directly behind *n*; nothing when it begins later."""
         if not self._buffer or not self._buffer[0].n - 1 <= n < self._buffer[-1].n:
@@ -84,16 +93,19 @@ class Feed:
             self._channels[run].wake()
 
     def wake(self, run: RunId, last: int) -> None:
-        """Say that *run* has events up to *last* in the store."""
+        """Say that *run* has events up to *last* in the store; UNNUMBERED: have it looked up."""
         channel = self._channels.get(run)
-        if channel is not None and channel.last < last:
+        if channel is None:
+            return
+        if last == UNNUMBERED:
+            channel.look()
+        elif channel.last < last:
             channel.wake(last)
 
     def wake_all(self) -> None:
         """Make every follower look into the store: something may have been missed."""
         for channel in self._channels.values():
-            channel.checked_at = 0.0
-            channel.wake()
+            channel.look()
 
     async def follow(self, run: RunId, after: int) -> AsyncGenerator[Sequence[StoredEvent], None]:
         """Yield events above *after* in order, without gaps; ends after ``run_completed``.
