@@ -116,7 +116,10 @@ def every_run_has_one_end(e: Evidence) -> Iterator[str]:
             yield f"{name} has {len(ends)} ends, at {[x['n'] for x in ends]} of {len(events)}"
         elif e.body(ends[0])["state"] != run["state"]:
             yield f"{name} is {run['state']}, its event says {e.body(ends[0])['state']}"
-        if (run["state"], run["reason"]) not in _ALLOWED[run["workflow"]]:
+        allowed = _ALLOWED[run["workflow"]]
+        if run["cancel_requested_at"] is not None:
+            allowed = {*allowed, (run["cancel_state"], run["cancel_reason"])}
+        if (run["state"], run["reason"]) not in allowed:
             yield f"{name} ended as {run['state']} {run['reason']}: {run['message']}"
     for step in e.steps:
         if step["ended_at"] is None:

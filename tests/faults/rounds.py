@@ -6,7 +6,7 @@ import json
 import random
 import time
 from collections import Counter, defaultdict
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from faults.laws import Evidence, judge, read_journal
 from faults.proxy import Proxy
 from faults.world import World
 
-__all__ = ["Round", "Verdict", "a_round"]
+__all__ = ["MIX", "Round", "Verdict", "a_round", "opened"]
 
 END_SECONDS = 120.0
 SETTLE_SECONDS = 45.0
@@ -87,6 +87,17 @@ class Round:
         """Make some runs of all kinds."""
         for workflow, inputs in self.chance.sample(MIX, min(kinds, len(MIX))):
             self.submit(workflow, dict(inputs))
+
+    def runner_of(self, run: str) -> str:
+        """Return the runner that has the run now; empty when none has it."""
+        rows = self.world.query("SELECT runner_id FROM workflow_runs WHERE id = %s", run)
+        return str(rows[0]["runner_id"] or "")
+
+    async def executes(self, run: str, attempt: int = 1, *, within: float = 60.0) -> None:
+        """Wait until a step of the run's *attempt* says that it is executed."""
+        async with asyncio.timeout(within):
+            while f"{run} {attempt} ticking 1 " not in self.world.journal.read_text():
+                await asyncio.sleep(0.02)
 
     # ── the end ──────────────────────────────────────────────────────────────────────────────────
 
@@ -205,25 +216,31 @@ async def evidence_of(world: World, clients: Clients, proxy: Proxy) -> Evidence:
     )
 
 
-async def a_round(
-    world: World, seed: int, faults: Callable[[Round], Awaitable[None]], *, evidence: Path
-) -> Verdict:
-    """Do one round with *faults* on *world*; what shows violations is kept in *evidence*."""
+@contextlib.asynccontextmanager
+async def opened(world: World, seed: int) -> AsyncIterator[Round]:
+    """Put clients and a proxy around *world*, whose server is not started yet."""
     chance = random.Random(seed)
     proxy = Proxy(world.data / "gateway.url", chance)
     await proxy.start()
     world.proxy = proxy.url
     world.prepare()
     clients = Clients(world, chance)
-    this = Round(world, proxy, clients, chance)
     try:
+        yield Round(world, proxy, clients, chance)
+    finally:
+        await clients.close()
+        await proxy.close()
+
+
+async def a_round(
+    world: World, seed: int, faults: Callable[[Round], Awaitable[None]], *, evidence: Path
+) -> Verdict:
+    """Do one round with *faults* on *world*; what shows violations is kept in *evidence*."""
+    async with opened(world, seed) as this:
         await world.start()
         await faults(this)
         await this.heal()
         verdict = await this.finish()
-    finally:
-        await clients.close()
-        await proxy.close()
     if verdict.violations:
         _keep(evidence / f"seed-{seed}", this, verdict)
     return verdict
