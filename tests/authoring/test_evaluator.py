@@ -6,9 +6,12 @@ import hashlib
 import json
 import os
 import signal
+import subprocess
 import time
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -311,3 +314,37 @@ def test_lint_does_not_guess_about_values(sandbox: Sandbox) -> None:
         'triggers=[manual(inputs={"pair": str})]',
     )
     assert sandbox.describe(source).diagnostics == []
+
+
+async def test_process_that_is_killed_at_its_start_is_started_again(
+    evaluator: Evaluator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that a signal ends before it has said a word is no fault of Plue's."""
+    process_of(evaluator).kill()
+    started: list[subprocess.Popen[bytes]] = []
+    popen = subprocess.Popen
+
+    def short_lived(*args: Any, **kwargs: Any) -> subprocess.Popen[bytes]:
+        process = popen(*args, **kwargs)
+        started.append(process)
+        if len(started) == 1:
+            process.kill()
+        return process
+
+    monkeypatch.setattr(subprocess, "Popen", short_lived)
+    described = await evaluator.describe({FILE: SIMPLE})
+    assert [w.name for w in described.workflows] == ["ci"]
+    assert len(started) == 2
+
+
+async def test_process_that_is_halted_is_replaced() -> None:
+    """One that stands still answers nobody; after the time of an evaluation it is ended."""
+    evaluator = Evaluator(wall=timedelta(seconds=0.5))
+    await evaluator.start()
+    process = process_of(evaluator)
+    process.suspend()
+    async with asyncio.timeout(20):
+        described = await evaluator.describe({FILE: SIMPLE})
+    assert [w.name for w in described.workflows] == ["ci"]
+    assert not process.is_running()
+    await evaluator.close()

@@ -63,6 +63,11 @@ class Isolation:
     notes: tuple[str, ...] = ()
 
 
+_STARTS = 3
+_STUCK_SECONDS = 5.0
+"""How much longer than one evaluation may take the process may say nothing at all."""
+
+
 class _LostError(Exception):
     """The process went away with requests in it."""
 
@@ -127,8 +132,19 @@ class Evaluator:
             if self._link is None or self._link.lost:
                 if self._link is not None:
                     await self._link.close()
-                self._link = await _Link.open(self._settings)
+                    self._link = None
+                self._link = await self._opened()
             return self._link
+
+    async def _opened(self) -> "_Link":
+        """Start a process, and another one when a signal ends the first before it says a word."""
+        for _ in range(_STARTS):
+            with contextlib.suppress(_LostError):
+                return await _Link.open(self._settings, patience=self._wall + _STUCK_SECONDS)
+        raise UnavailableError(
+            "the evaluator's process is killed whenever it starts",
+            remedy="look for a lack of memory on this machine",
+        )
 
     async def _ask(self, request: Mapping[str, object]) -> tuple[str, bytes]:
         """Send a request; a process that dies under it is replaced once."""
@@ -271,12 +287,18 @@ class _Link:
         self._writer: asyncio.StreamWriter | None = None
         self._open: dict[int, asyncio.Future[tuple[str, bytes]]] = {}
         self._task: asyncio.Task[None] | None = None
+        self._alarm: asyncio.TimerHandle | None = None
+        self._patience = 0.0
         self.lost = False
         self.isolation: Isolation | None = None
 
     @classmethod
-    async def open(cls, settings: str) -> "_Link":
-        """Start a process. Raises InternalError, with what Python said, when it cannot start."""
+    async def open(cls, settings: str, *, patience: float) -> "_Link":
+        """Start a process; one that is asked and says nothing for *patience* seconds is ended.
+
+        Raises InternalError, with what Python said, when it cannot start, and _LostError when a
+        signal ended it.
+        """
         ours, theirs = socket.socketpair()
         folders = [str(Path(m.__file__ or "").parents[1]) for m in (plue, RestrictedPython)]
         command = [sys.executable, "-sP", "-c", _BOOT, str(theirs.fileno()), settings, *folders]
@@ -293,7 +315,7 @@ class _Link:
             )
         reader, writer = await asyncio.open_connection(sock=ours, limit=1 << 20)
         link = cls(process, reader)
-        link._writer = writer
+        link._writer, link._patience = writer, patience
         try:
             await link._greet()
         except BaseException:
@@ -307,6 +329,8 @@ class _Link:
             _, _, body = await self._frame()
         except (asyncio.IncompleteReadError, OSError) as error:
             said = await asyncio.to_thread(self._last_words)
+            if not said:
+                raise _LostError from error
             raise InternalError(
                 f"the evaluator's process did not start: {said}",
                 remedy="run `plue doctor`",
@@ -317,10 +341,16 @@ class _Link:
         )
 
     def _last_words(self) -> str:
+        """Return why the process did not start; nothing when a signal ended it."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(timeout=1)  # it closed the socket: its own end is near
+        ended = self._process.poll()
         self._process.kill()
         _, said = self._process.communicate(timeout=10)
         lines = said.decode(errors="replace").strip().splitlines()
-        return lines[-1] if lines else f"exit code {self._process.returncode}"
+        if lines:
+            return lines[-1]
+        return "" if ended is not None and ended < 0 else f"exit code {self._process.returncode}"
 
     async def _frame(self) -> tuple[int, str, bytes]:
         size, request, kind = HEADER.unpack(await self._reader.readexactly(HEADER.size))
@@ -331,6 +361,7 @@ class _Link:
             while True:
                 request, kind, body = await self._frame()
                 waiting = self._open.pop(request, None)
+                self._watch()
                 if waiting is not None and not waiting.done():
                     waiting.set_result((kind, body))
         except (asyncio.IncompleteReadError, OSError):
@@ -338,8 +369,25 @@ class _Link:
         finally:
             self._lose()
 
+    def _watch(self) -> None:
+        """Expect a word within the time of an evaluation, as long as one is asked for."""
+        if self._alarm is not None:
+            self._alarm.cancel()
+        self._alarm = None
+        if self._open and not self.lost:
+            # A halted process keeps its socket open: only its silence tells.
+            loop = asyncio.get_running_loop()
+            self._alarm = loop.call_later(self._patience, self._ring)
+
+    def _ring(self) -> None:
+        self._alarm = None
+        if self._open:
+            self._process.kill()
+
     def _lose(self) -> None:
         self.lost = True
+        if self._alarm is not None:
+            self._alarm.cancel()
         for waiting in self._open.values():
             if not waiting.done():
                 waiting.set_exception(_LostError())
@@ -351,6 +399,8 @@ class _Link:
             raise _LostError
         waiting: asyncio.Future[tuple[str, bytes]] = asyncio.get_running_loop().create_future()
         self._open[request] = waiting
+        if self._alarm is None:
+            self._watch()
         try:
             self._writer.write(HEADER.pack(len(body), request, b"Q") + body)
             await self._writer.drain()

@@ -1,10 +1,12 @@
 """The passes that end runs: deadlines, cancels that nobody answered, runners that are lost."""
 
+from collections.abc import Collection, Sequence
 from datetime import timedelta
 
 from plue.domain.lost import EndRun, NextAttempt, SameAttempt, verdict_on_lost
-from plue.domain.run import RunId
+from plue.domain.run import RunId, RunnerId
 from plue.engine.context import EngineContext
+from plue.engine.ports import Host, SeenRunner
 from plue.marks import Mark, reached
 from plue.store.events import RunEnd
 from plue.store.lifecycle import OverdueRun
@@ -70,11 +72,31 @@ async def request_cancel(
         await context.end([RunEnd(run, attempt, state, reason, message)])
 
 
-async def lost_pass(context: EngineContext) -> None:
+async def _ended_by_hosts(hosts: Sequence[Host], silent: Collection[RunnerId]) -> set[RunnerId]:
+    """End those *silent* runners that a host still sees; return them: they are waited for.
+
+    A lease that ran out proves only that the runner should have killed its steps. One that is
+    halted could not; where a host can end it and see it gone, that is the proof.
+    """
+    seen = [(host, runner.id) for host in hosts for runner in await _present_at(host)]
+    ours = [(host, runner) for host, runner in seen if runner in silent]
+    for host, runner in ours:
+        await host.remove(runner, grace=timedelta(0))
+    return {runner for _, runner in ours}
+
+
+async def _present_at(host: Host) -> list[SeenRunner]:
+    return [runner for runner in await host.observe() if runner.state == "present"]
+
+
+async def lost_pass(context: EngineContext, *hosts: Host) -> None:
     """Decide what becomes of runs whose runner surely executes nothing any more."""
-    lost = await context.lifecycle.lost(
+    found = await context.lifecycle.lost(
         lease_counts=context.lease_counts(), margin=context.settings.lease_margin
     )
+    silent = {key.runner for key, _, gone in found if not gone}
+    awaited = await _ended_by_hosts(hosts, silent) if silent else set()
+    lost = [(key, run) for key, run, _ in found if key.runner not in awaited]
     for key, run in lost:
         reached(Mark.LOSS_DECIDED)
         match verdict_on_lost(run):

@@ -30,12 +30,15 @@ class NewRunner:
 class SeenRunner:
     """A runner as its host sees it now.
 
+    ``present``: it is there, and ``remove`` ends it for sure; a silent one is ended and waited
+    for, because its steps may go on while it is halted or cut off. ``unreachable``: whether it
+    still executes cannot be known or changed (its node is lost), so that only its lease tells.
     ``gone`` is said only when it is certain that nothing of the runner executes any more: the
     process and all that it started have ended. ``reason`` then says how, when known.
     """
 
     id: RunnerId
-    state: Literal["present", "gone"]
+    state: Literal["present", "unreachable", "gone"]
     reason: Reason | None = None
     message: str | None = None
 

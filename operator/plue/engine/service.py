@@ -140,7 +140,7 @@ class Engine:
             "claim": loop("claim", claim_pass, poll),
             "unaccepted": loop("unaccepted", unaccepted_pass, 0.5),
             "deadline": loop("deadline", deadline_pass, 0.5),
-            "lost": loop("lost", lost_pass, poll),
+            "lost": loop("lost", lost_pass, poll, *self._hosts),
             "retention": loop("retention", retention_pass, 3600.0),
             "stages": Loop("stages", self._stages.look, every=poll, metrics=context.metrics),
         }

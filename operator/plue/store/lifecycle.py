@@ -106,8 +106,8 @@ class LifecycleStore:
 
     async def lost(
         self, *, lease_counts: bool, margin: timedelta, limit: int = 500
-    ) -> list[tuple[ClaimKey, LostRun]]:
-        """Return runs whose runner surely executes nothing any more."""
+    ) -> list[tuple[ClaimKey, LostRun, bool]]:
+        """Return runs whose runner was seen gone (True) or has been silent too long (False)."""
         rows = await self._database.rows(
             "runs_lost",
             {
@@ -121,6 +121,7 @@ class LifecycleStore:
             (
                 ClaimKey(RunId(str(row["run_id"])), row["attempt"], RunnerId(row["runner_id"])),
                 _lost(row),
+                row["runner_state"] in {None, "gone"},
             )
             for row in rows
         ]
