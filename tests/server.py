@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
+from typing import Literal
 
 from aiohttp import web
 
@@ -42,6 +43,7 @@ class PaperHost:
     created: dict[RunnerId, NewRunner] = field(default_factory=dict)
     gone: set[RunnerId] = field(default_factory=set)
     removed: list[RunnerId] = field(default_factory=list)
+    sees: Literal["present", "unreachable"] = "present"
     arrived: asyncio.Event = field(default_factory=asyncio.Event)
 
     def on_change(self) -> None:
@@ -52,7 +54,7 @@ class PaperHost:
         self.arrived.set()
 
     async def observe(self) -> Sequence[SeenRunner]:
-        return [SeenRunner(r, "gone" if r in self.gone else "present") for r in self.created]
+        return [SeenRunner(r, "gone" if r in self.gone else self.sees) for r in self.created]
 
     async def remove(self, runner: RunnerId, *, grace: timedelta) -> None:
         self.removed.append(runner)

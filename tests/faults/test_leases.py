@@ -4,7 +4,6 @@ import asyncio
 import signal
 
 import pytest
-
 from faults.conftest import Open
 from faults.world import signal_all
 

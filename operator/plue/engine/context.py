@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 import structlog
 
+from plue.domain.clock import StoreClock
 from plue.domain.run import RunId, StoredEvent
 from plue.engine.feed import UNNUMBERED, Feed
 from plue.engine.ports import Sessions
@@ -45,6 +46,7 @@ class EngineContext:
     usage: UsageStore
     feed: Feed
     lease_counts: Callable[[], bool]
+    clock: StoreClock
     sessions: Sessions | None = None
     wake_claims: Callable[[], None] = _nobody
     wake_pools: Callable[[], None] = _nobody

@@ -1,15 +1,17 @@
 """The passes that end runs: deadlines, cancels that nobody answered, runners that are lost."""
 
+import asyncio
 from collections.abc import Collection, Sequence
 from datetime import timedelta
 
-from plue.domain.lost import EndRun, NextAttempt, SameAttempt, verdict_on_lost
+from plue.domain.lost import EndRun, LostRun, NextAttempt, SameAttempt, verdict_on_lost
 from plue.domain.run import RunId, RunnerId
 from plue.engine.context import EngineContext
 from plue.engine.ports import Host, SeenRunner
 from plue.marks import Mark, reached
 from plue.store.events import RunEnd
 from plue.store.lifecycle import OverdueRun
+from plue.store.queue import ClaimKey
 from plue.wire.events import Reason, RunState
 
 __all__ = ["deadline_pass", "lost_pass", "request_cancel"]
@@ -72,6 +74,23 @@ async def request_cancel(
         await context.end([RunEnd(run, attempt, state, reason, message)])
 
 
+async def _lost_or_silent(context: EngineContext) -> list[tuple[ClaimKey, LostRun, bool]]:
+    """Look for lost runs, and at the clock that leases are counted by."""
+    settings, time = context.settings, asyncio.get_running_loop().time
+    asked = time()
+    now, found = await context.lifecycle.lost(
+        lease_counts=context.lease_counts(),
+        not_after=context.clock.latest(asked),
+        margin=settings.lease_margin,
+    )
+    if context.clock.observe(now, asked=asked, answered=time()):
+        context.log.warning("store_clock_jumped", now=now.isoformat())
+    await context.lifecycle.correct_times(
+        lease=settings.lease, grace=settings.grace, margin=settings.cancel_margin
+    )
+    return found
+
+
 async def _ended_by_hosts(hosts: Sequence[Host], silent: Collection[RunnerId]) -> set[RunnerId]:
     """End those *silent* runners that a host still sees; return them: they are waited for.
 
@@ -91,9 +110,7 @@ async def _present_at(host: Host) -> list[SeenRunner]:
 
 async def lost_pass(context: EngineContext, *hosts: Host) -> None:
     """Decide what becomes of runs whose runner surely executes nothing any more."""
-    found = await context.lifecycle.lost(
-        lease_counts=context.lease_counts(), margin=context.settings.lease_margin
-    )
+    found = await _lost_or_silent(context)
     silent = {key.runner for key, _, gone in found if not gone}
     awaited = await _ended_by_hosts(hosts, silent) if silent else set()
     lost = [(key, run) for key, run, _ in found if key.runner not in awaited]

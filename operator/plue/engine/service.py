@@ -20,6 +20,7 @@ from plue.authoring.evaluator import Evaluator
 from plue.authoring.registry import Registry
 from plue.authoring.results import Description, Planned, WorkflowInfo
 from plue.domain.budget import Amount
+from plue.domain.clock import StoreClock
 from plue.domain.run import RunDetails, RunFilter, RunId, RunPageOf, StoredEvent, Submission
 from plue.engine.claiming import claim_pass, unaccepted_pass
 from plue.engine.context import EngineContext
@@ -87,6 +88,7 @@ class Engine:
             usage=UsageStore(database),
             feed=Feed(events, metrics),
             lease_counts=self._lease_counts,
+            clock=StoreClock(settings.lease_margin / 3),
         )
         self.blobs = blobs
         self._evaluator = evaluator
@@ -186,12 +188,14 @@ class Engine:
     def _lease_counts(self) -> bool:
         """Return whether silence means something: this engine and the store were there long enough.
 
-        While the store is away nobody can renew; after it comes back no lease expires for as
-        long as a lease lasts.
+        While the store is away nobody can renew; after it comes back, or after its clock has
+        jumped, no lease expires for as long as a lease lasts.
         """
-        now = asyncio.get_running_loop().time()
-        away = max(self._started_at, self.context.database.last_failure or 0.0)
-        return now - away > self.context.settings.lease.total_seconds()
+        now, context = asyncio.get_running_loop().time(), self.context
+        away = max(
+            self._started_at, context.database.last_failure or 0.0, context.clock.jumped_at or 0.0
+        )
+        return now - away > context.settings.lease.total_seconds()
 
     # ── submit ───────────────────────────────────────────────────────────────────────────────────
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from psycopg import sql
@@ -104,20 +104,36 @@ class LifecycleStore:
             for row in rows
         ]
 
-    async def lost(
-        self, *, lease_counts: bool, margin: timedelta, limit: int = 500
-    ) -> list[tuple[ClaimKey, LostRun, bool]]:
-        """Return runs whose runner was seen gone (True) or has been silent too long (False)."""
-        rows = await self._database.rows(
-            "runs_lost",
-            {
-                "lease_counts": lease_counts,
-                "margin": seconds(margin),
-                "limit": limit,
-                "harmless": sorted(HIDDEN_KINDS),
-            },
+    async def correct_times(self, *, lease: timedelta, grace: timedelta, margin: timedelta) -> None:
+        """Bring times near again that a jump of the store's clock has put far away."""
+        await self._database.rows(
+            "correct_times",
+            {"lease": seconds(lease), "grace": seconds(grace), "margin": seconds(margin)},
         )
-        return [
+
+    async def lost(
+        self,
+        *,
+        lease_counts: bool,
+        not_after: datetime | None,
+        margin: timedelta,
+        limit: int = 500,
+    ) -> tuple[datetime, list[tuple[ClaimKey, LostRun, bool]]]:
+        """Return the store's time, and runs whose runner is gone (True) or silent (False).
+
+        Silent is who let a lease and *margin* pass, by a clock that shows at most *not_after*.
+        """
+        parameters = {
+            "lease_counts": lease_counts,
+            "not_after": not_after,
+            "margin": seconds(margin),
+            "limit": limit,
+            "harmless": sorted(HIDDEN_KINDS),
+        }
+        clock, rows = await self._database.transaction(
+            [("store_clock", {}), ("runs_lost", parameters)]
+        )
+        return clock[0]["now"], [
             (
                 ClaimKey(RunId(str(row["run_id"])), row["attempt"], RunnerId(row["runner_id"])),
                 _lost(row),

@@ -37,9 +37,34 @@ SELECT id AS run_id, attempt, state, cancel_state, cancel_reason, cancel_message
         OR (cancel_requested_at IS NOT NULL AND state <> 'running'))
  ORDER BY number LIMIT %(limit)s;
 
+-- name: store_clock
+SELECT now() AS now;
+
+-- name: correct_times
+-- After the store's clock went back, what was due soon would be due an hour later. None of these
+-- times is ever further away than this; so that repeating it changes nothing.
+WITH leases AS (
+    UPDATE runners SET lease_until = now() + %(lease)s::interval
+     WHERE state <> 'gone' AND lease_until > now() + %(lease)s::interval + interval '1 s'
+), retirements AS (
+    UPDATE runners SET retired_at = now()
+     WHERE state = 'retired' AND retired_at > now() + interval '1 s'
+)
+UPDATE workflow_runs
+   SET claimed_at = LEAST(claimed_at, now()),
+       run_deadline = LEAST(run_deadline, now() + run_timeout),
+       cancel_overdue_at = LEAST(cancel_overdue_at,
+           now() + %(grace)s::interval + cleanup_timeout + %(margin)s::interval)
+ WHERE state IN ('queued', 'claimed', 'running')
+   AND (claimed_at > now() + interval '1 s'
+        OR run_deadline > now() + run_timeout + interval '1 s'
+        OR cancel_overdue_at > now() + %(grace)s::interval + cleanup_timeout
+                               + %(margin)s::interval + interval '1 s');
+
 -- name: runs_lost
 -- Runs whose runner is gone, or whose lease ran out (%(lease_counts)s: only when the store was
--- reachable for a whole lease, so that silence means something).
+-- reachable for a whole lease, so that silence means something). %(not_after)s: the store's clock
+-- has jumped when it shows more; NULL: it is not known yet.
 SELECT r.id AS run_id, r.attempt, r.state, r.runner_id, r.cancel_state, r.cancel_reason,
        r.cancel_message, s.attempts AS attempts_allowed, n.state AS runner_state,
        n.reason AS runner_reason, n.message AS runner_message,
@@ -54,7 +79,8 @@ SELECT r.id AS run_id, r.attempt, r.state, r.runner_id, r.cancel_state, r.cancel
   LEFT JOIN runners n ON n.id = r.runner_id
  WHERE r.state IN ('claimed', 'running')
    AND (n.id IS NULL OR n.state = 'gone'
-        OR (%(lease_counts)s AND n.lease_until < now() - %(margin)s::interval))
+        OR (%(lease_counts)s AND now() <= %(not_after)s::timestamptz
+            AND n.lease_until < now() - %(margin)s::interval))
  ORDER BY r.number LIMIT %(limit)s;
 
 -- name: next_attempt
