@@ -96,6 +96,18 @@ class Called:
     outputs: Outputs
     """What the called workflow gives to ``ctx.success``."""
 
+class Secrets:
+    """Secrets by name. They have no value here: they go into env=, commands and stdin=."""
+
+    def __getattr__(self, name: str) -> Secret: ...
+    def __getitem__(self, name: str) -> Secret: ...
+
+class Secret:
+    """A secret: ``env={"TOKEN": ctx.secrets.TOKEN}``."""
+
+    def __add__(self, other: Any) -> Any: ...
+    def __radd__(self, other: Any) -> Any: ...
+
 class Git:
     """Questions to git about the workspace as the steps above left it.
 
@@ -124,6 +136,7 @@ class Context:
     env: Record
     """The workflow's own ``env=``."""
     git: Git
+    secrets: Secrets
 
     def read(self, path: str | Reference, *, default: str | Reference = ...) -> Output:
         """Return a file's text without its trailing newlines; at most 1 MiB.

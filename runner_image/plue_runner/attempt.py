@@ -4,7 +4,7 @@ import asyncio
 import os
 import traceback
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from pydantic import JsonValue
 from pydantic_core import to_json
@@ -71,7 +71,7 @@ class Attempt:
         self._wake = wake
         self._masker = Masker(assignment.secrets.values())
         self._journal = Journal(self.spool, self._masker, wake)
-        self._values = Values()
+        self._values = Values(assignment.secrets)
         self._kept = Kept(assignment.plan, assignment.env)
         self._plan = assignment.plan
         self._trouble: Trouble | None = None
@@ -105,9 +105,16 @@ class Attempt:
             if not self._in_cleanup or not self._cleans_up:
                 step.stop(self._stop(), grace=grace)
 
-    def extend(self, extension: Extension) -> None:
-        """Take the plan's next stage; one that is held already, or out of turn, changes nothing."""
+    def extend(self, extension: Extension, secrets: Mapping[str, str]) -> None:
+        """Take the plan's next stage; one that is held already, or out of turn, changes nothing.
+
+        *secrets* are the values of those that its steps name.
+        """
         if extension.stage == self.stage + 1:
+            if secrets:
+                self._values.secrets |= secrets
+                self._masker = Masker(self._values.secrets.values())
+                self._journal.masker = self._masker
             self.stage = extension.stage
             self._news.put_nowait(extension)
 

@@ -292,7 +292,7 @@ class Session:
     def _tell(self, attempt: Attempt, frame: Extend | Ack | Cancel) -> None:
         match frame:
             case Extend():
-                attempt.extend(frame.extension)
+                attempt.extend(frame.extension, frame.secrets)
             case Ack():
                 attempt.spool.ack(frame.through)
                 reached(Mark.R_ACKED)

@@ -18,11 +18,13 @@ from plue.wire.plan import (
     Items,
     Json,
     Lit,
+    Part,
     Plan,
     Prompt,
     Read,
     Ref,
     RefField,
+    Secret,
     Shell,
     Text,
     Value,
@@ -57,9 +59,10 @@ def rendered(value: JsonValue) -> str:
 class Values:
     """What is known so far in an attempt."""
 
-    def __init__(self) -> None:
-        """Know nothing."""
+    def __init__(self, secrets: Mapping[str, str] | None = None) -> None:
+        """Know nothing but *secrets*."""
         self._results: dict[str, Result] = {}
+        self.secrets = dict(secrets or {})
 
     def record(self, step: str, result: Result) -> None:
         """Remember what *step* left."""
@@ -97,12 +100,14 @@ class Values:
             case Fields():
                 return {name: self.json(item) for name, item in value.fields.items()}
 
-    def _part(self, part: Lit | Data | Ref) -> str:
+    def _part(self, part: Part) -> str:
         match part:
             case Lit():
                 return part.text
             case Data():
                 return part.data
+            case Secret():
+                return self._secret(part.secret)
             case Ref():
                 value = self._value(part)
                 if value is not None:
@@ -129,6 +134,15 @@ class Values:
                 return self._stream(result, ref)
             case "status" | "summary" | "turns":
                 return result.agent.get(ref.field)
+
+    def _secret(self, name: str) -> str:
+        if name in self.secrets:
+            return self.secrets[name]
+        raise Fault(
+            Reason.MISSING_SECRET,
+            f"the server has no value for the secret {name}",
+            remedy="set it and make a new run",
+        )
 
     @staticmethod
     def _stream(result: Result, ref: Ref) -> str | None:

@@ -82,6 +82,7 @@ class Code(StrEnum):
     NO_TEXT = "PLU504"
     MISSING_VALUE = "PLU505"
     OUTPUT_TOO_LARGE = "PLU511"
+    SECRET = "PLU520"  # noqa: S105 - a code's name
     WORKFLOW_ERROR = "PLU601"
     TIMEOUT = "PLU602"
     MEMORY = "PLU603"
@@ -531,6 +532,15 @@ _TEXTS: Final[tuple[tuple[Code, str, str], ...]] = (
         Code.OUTPUT_TOO_LARGE,
         "The output is too large to be asked for",
         "Ask for its end with .tail(lines), or let the step write what matters to $PLUE_OUTPUT.",
+    ),
+    (
+        Code.SECRET,
+        "A secret cannot be used there",
+        (
+            "Secrets have names here and no values. They go only into env=, into the text of "
+            "commands and into stdin=, also inside of longer texts; they cannot be compared, "
+            "printed, given to prompts or other workflows, written to files or returned."
+        ),
     ),
     (
         Code.WORKFLOW_ERROR,

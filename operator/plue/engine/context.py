@@ -8,7 +8,7 @@ import structlog
 from plue.domain.clock import StoreClock
 from plue.domain.run import RunId, StoredEvent
 from plue.engine.feed import UNNUMBERED, Feed
-from plue.engine.ports import Sessions
+from plue.engine.ports import NoSecrets, Secrets, Sessions
 from plue.engine.settings import EngineSettings
 from plue.marks import Mark, reached
 from plue.metrics import Metrics
@@ -47,6 +47,7 @@ class EngineContext:
     feed: Feed
     lease_counts: Callable[[], bool]
     clock: StoreClock
+    secrets: Secrets = field(default_factory=NoSecrets)
     sessions: Sessions | None = None
     wake_claims: Callable[[], None] = _nobody
     wake_pools: Callable[[], None] = _nobody

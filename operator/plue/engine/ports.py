@@ -3,7 +3,7 @@
 Local mode and Kubernetes differ only in who implements these two (design: one engine, two hosts).
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -14,7 +14,7 @@ from plue.domain.run import RunnerId
 from plue.wire.events import Reason
 from plue.wire.frames import Workspace
 
-__all__ = ["Host", "NewRunner", "Repository", "SeenRunner", "Sessions"]
+__all__ = ["Host", "NewRunner", "NoSecrets", "Repository", "Secrets", "SeenRunner", "Sessions"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +89,32 @@ class Sessions(Protocol):
 
     def extend(self, runners: Sequence[RunnerId]) -> None:
         """Push the stages that these runners do not have yet."""
+
+
+class Secrets(Protocol):
+    """Where the values of secrets come from. They are never stored by the engine."""
+
+    async def values(self, names: Collection[str]) -> Mapping[str, str]:
+        """Return the values of those of *names* that there are.
+
+        Raises RejectedError when where they lie is not safe; it says how to make it so.
+        """
+
+    def remedy(self, name: str) -> str:
+        """Say how the secret *name* is given its value."""
+
+
+class NoSecrets:
+    """A server without secrets."""
+
+    async def values(self, names: Collection[str]) -> Mapping[str, str]:
+        """Return nothing."""
+        del names
+        return {}
+
+    def remedy(self, name: str) -> str:
+        """Say that there are none."""
+        return f"remove ctx.secrets.{name}: this server has no secrets"
 
 
 class Repository(Protocol):

@@ -28,9 +28,10 @@ from plue.engine.ending import deadline_pass, lost_pass, request_cancel
 from plue.engine.feed import Feed
 from plue.engine.loop import Loop
 from plue.engine.pooling import host_pass, pool_pass
-from plue.engine.ports import Host, Repository, Sessions
+from plue.engine.ports import Host, NoSecrets, Repository, Secrets, Sessions
 from plue.engine.retention import retention_pass
 from plue.engine.scheduling import LOOK_EVERY, Scheduler
+from plue.engine.secrets import refuse_missing
 from plue.engine.settings import EngineSettings
 from plue.engine.stages import Stages
 from plue.errors import NotFoundError, RejectedError
@@ -68,6 +69,7 @@ class Engine:
         blobs: Blobs,
         repository: Repository | None = None,
         hosts: Sequence[Host] = (),
+        secrets: Secrets | None = None,
         settings: EngineSettings | None = None,
     ) -> None:
         """Put the engine together; ``start`` begins its passes."""
@@ -89,6 +91,7 @@ class Engine:
             feed=Feed(events, metrics),
             lease_counts=self._lease_counts,
             clock=StoreClock(settings.lease_margin / 3),
+            secrets=secrets or NoSecrets(),
         )
         self.blobs = blobs
         self._evaluator = evaluator
@@ -225,6 +228,7 @@ class Engine:
                 return earlier
         planned = await self.plan(submission)
         plan, info = _complete(planned)
+        await refuse_missing(context.secrets, plan.steps)
         await self._record_definition(info, submission)
         run = submission.id or RunId(str(uuid.uuid4()))
         reached(Mark.PLANNED)

@@ -22,7 +22,8 @@ from plue.domain.growth import MAX_STAGES, Results, due, plan_body, shown_ref, t
 from plue.domain.run import RunId
 from plue.ending import end_tasks
 from plue.engine.context import EngineContext
-from plue.errors import NotFoundError, PlueError, UnavailableError
+from plue.engine.secrets import refuse_missing
+from plue.errors import NotFoundError, PlueError, RejectedError, UnavailableError
 from plue.store.stages import NewStage, Origin, RecordedStage, StageHead
 from plue.wire.events import Reason, RunState
 from plue.wire.plan import Await, Plan
@@ -180,7 +181,14 @@ class Stages:
         planned = await self._saying_that_it_waits(head, asking)
         if planned.plan is None:
             return _ended(plan, _trouble_in(planned)), planned
-        return extension_of(plan, planned.plan), planned
+        extension = extension_of(plan, planned.plan)
+        try:
+            new = [placed.step for placed in extension.steps]
+            await refuse_missing(self._context.secrets, new)
+        except RejectedError as error:
+            message = f"{error.message}; {error.remedy}"
+            return _ended(plan, Trouble(reason=Reason.MISSING_SECRET, message=message)), planned
+        return extension, planned
 
     # ── what others see ──────────────────────────────────────────────────────────────────────────
 

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from plue.domain.run import RunnerId
 from plue.ending import end_tasks
 from plue.engine.loop import Loop
+from plue.engine.secrets import secrets_for
 from plue.engine.service import Engine
 from plue.errors import NotFoundError, RejectedError, UnavailableError
 from plue.gateway.assignments import assignment_of
@@ -113,7 +114,9 @@ class Gateway:
         known = {r: stage for r, s in sessions.items() if (stage := s.waits_at) is not None}
         if known:
             for runner, extensions in (await self._context.stages.after(known)).items():
-                await sessions[runner].extend(extensions, held=held)
+                named = [placed.step for one in extensions for placed in one.steps]
+                secrets = await secrets_for(self._context.secrets, named)
+                await sessions[runner].extend(extensions, held=held, secrets=secrets)
 
     def _spawn(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.create_task(work)
@@ -130,7 +133,7 @@ class Gateway:
         session = self._sessions.get(found.key.runner)
         if session is not None:
             await session.assign(
-                assignment_of(found, self._context.settings),
+                await assignment_of(found, self._context.settings, self._context.secrets),
                 started=found.started,
                 acked=found.acked,
             )

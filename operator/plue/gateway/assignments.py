@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from plue.engine.ports import Secrets
+from plue.engine.secrets import secrets_for
 from plue.engine.settings import EngineSettings
 from plue.store.queue import OpenAssignment
 from plue.wire.frames import Assignment, Limits, Workspace
@@ -10,14 +12,18 @@ from plue.wire.plan import Plan
 __all__ = ["assignment_of"]
 
 
-def assignment_of(found: OpenAssignment, settings: EngineSettings) -> Assignment:
-    """Return the assignment. Identity arrives with the claim: a warm runner knows nothing."""
+async def assignment_of(
+    found: OpenAssignment, settings: EngineSettings, secrets: Secrets
+) -> Assignment:
+    """Return the assignment. Identity and secrets arrive with the claim: a warm runner has none."""
     row: Any = found.row
+    plan = Plan.model_validate(row["plan"])
     return Assignment(
         run=found.key.run,
         run_name=row["name"],
         attempt=found.key.attempt,
-        plan=Plan.model_validate(row["plan"]),
+        plan=plan,
+        secrets=dict(await secrets_for(secrets, plan.steps)),
         env=row["env"],
         workspace=Workspace.model_validate(row["workspace"]),
         limits=Limits(

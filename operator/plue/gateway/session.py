@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import assert_never
 
 import structlog
@@ -99,8 +99,17 @@ class Session:
         """The newest stage that the session knows; None when its plan does not grow."""
         return self._stage if self._asked else None
 
-    async def extend(self, extensions: Sequence[Extension], *, held: int = 0) -> None:
-        """Tell the runner the next stages, unless it has them (up to *held*); safe to repeat."""
+    async def extend(
+        self,
+        extensions: Sequence[Extension],
+        *,
+        held: int = 0,
+        secrets: Mapping[str, str] | None = None,
+    ) -> None:
+        """Tell the runner the next stages, unless it has them (up to *held*); safe to repeat.
+
+        *secrets* are the values of those that the stages' steps name.
+        """
         assigned = self._assigned
         for extension in extensions:
             if assigned is None or extension.stage != self._stage + 1:
@@ -110,7 +119,12 @@ class Session:
             self._learn(extension.awaits)
             if extension.stage > held:
                 await self.send(
-                    frames.Extend(run=assigned.run, attempt=assigned.attempt, extension=extension)
+                    frames.Extend(
+                        run=assigned.run,
+                        attempt=assigned.attempt,
+                        extension=extension,
+                        secrets=dict(secrets or {}),
+                    )
                 )
 
     def _learn(self, awaits: Sequence[Await]) -> None:

@@ -17,6 +17,7 @@ from plue.authoring.codes import Code
 from plue.authoring.results import Diagnostic
 from plue.authoring.sources import MAX_FILE_BYTES, Sources, must_be_text, text_or_diagnostic
 from plue.errors import RejectedError
+from plue.local.secrets import SECRETS_FILE
 
 __all__ = ["FOLDER", "LEFT_OUT", "SourceReader", "source_files"]
 
@@ -108,6 +109,8 @@ def _walked(root: Path) -> Iterator[tuple[str, str, os.stat_result]]:
         folders[:] = sorted(name for name in folders if name not in LEFT_OUT)
         for name in sorted(names):
             path = f"{place}/{name}"
+            if path.endswith(f"/{SECRETS_FILE}"):
+                continue  # it is nobody's source
             if name.startswith(".") or not os.path.isfile(path):  # noqa: PTH113 - as above
                 continue
             try:

@@ -36,6 +36,7 @@ from plue.local.listening import api_socket, gateway_socket, port_of
 from plue.local.models import open_models
 from plue.local.postgres import EmbeddedPostgres
 from plue.local.processes import ProcessHost, RunnerCommand, runner_environment
+from plue.local.secrets import LocalSecrets
 from plue.local.tree import Tree
 from plue.local.watching import Seen
 from plue.settings import Settings
@@ -129,6 +130,7 @@ class LocalServer:
             repository=tree,
             blobs=blobs,
             hosts=[host],
+            secrets=LocalSecrets(options.root, os.environ),
             settings=_engine_settings(settings, private=options.private),
         )
         await self._open_gateway(engine, gateway)

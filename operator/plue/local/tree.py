@@ -14,6 +14,7 @@ from plue.authoring.sources import Sources
 from plue.errors import NotFoundError, UnavailableError
 from plue.local.archive import tar_of
 from plue.local.reading import FOLDER, LEFT_OUT, SourceReader
+from plue.local.secrets import SECRETS_FILE
 from plue.store.blobs import Blobs
 from plue.wire.frames import Workspace
 
@@ -39,11 +40,13 @@ def names_in(root: Path) -> Sequence[bytes]:
     """Return the paths below *root* that belong to the tree, sorted, as bytes without `./`.
 
     With git: what it tracks, and what it neither tracks nor ignores. Without: everything but
-    folders that tools make again. Raises UnavailableError when git fails.
+    folders that tools make again. The file of secrets never does. Raises UnavailableError when
+    git fails.
     """
     inside_git = any((folder / ".git").exists() for folder in (root, *root.parents))
     names = _git_names(root) if inside_git else None
-    return sorted(set(_walked_names(root) if names is None else names))
+    found = set(_walked_names(root) if names is None else names)
+    return sorted(found - {SECRETS_FILE.encode()})
 
 
 class Tree:

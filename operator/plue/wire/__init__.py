@@ -27,6 +27,7 @@ from plue.wire.plan import (
     Read,
     Ref,
     RefField,
+    Secret,
     Shell,
     Site,
     Step,
@@ -35,6 +36,7 @@ from plue.wire.plan import (
     Value,
     When,
     Write,
+    secrets_of,
 )
 
 __all__ = [
@@ -63,6 +65,7 @@ __all__ = [
     "RefField",
     "RunState",
     "RunnerEvent",
+    "Secret",
     "Shell",
     "Site",
     "Step",
@@ -72,4 +75,5 @@ __all__ = [
     "Value",
     "When",
     "Write",
+    "secrets_of",
 ]

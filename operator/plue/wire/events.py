@@ -126,6 +126,7 @@ class Reason(StrEnum):
     DEPENDENCY_FAILED = "DependencyFailed"
     CONDITION = "Condition"  # `when` said no
     MISSING_VALUE = "MissingValue"
+    MISSING_SECRET = "MissingSecret"  # noqa: S105 - the server has no value for it
     VALUE_TOO_LARGE = "ValueTooLarge"
     OUTPUT_TOO_LARGE = "OutputTooLarge"
     INVALID_INPUT = "InvalidInput"  # a value does not fit the declared type of a prompt's input

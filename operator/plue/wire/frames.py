@@ -233,12 +233,16 @@ class Start(_Frame):
 
 
 class Extend(_Frame):
-    """The plan's next stage. One that the runner has already changes nothing."""
+    """The plan's next stage. One that the runner has already changes nothing.
+
+    ``secrets`` are the values of those that its steps name.
+    """
 
     type: Literal["extend"] = "extend"
     run: str
     attempt: int
     extension: Extension
+    secrets: dict[str, str] = {}
 
 
 class Ack(_Frame):

@@ -5,6 +5,7 @@ never stand in a plan as shell text (language reference, *Shell*): a hole in a c
 variable in ``env``, and the value of a variable is a :data:`Text`.
 """
 
+from collections.abc import Iterable
 from enum import StrEnum
 from typing import Annotated, Literal
 
@@ -32,6 +33,7 @@ __all__ = [
     "Read",
     "Ref",
     "RefField",
+    "Secret",
     "Shell",
     "Site",
     "Step",
@@ -40,6 +42,7 @@ __all__ = [
     "Value",
     "When",
     "Write",
+    "secrets_of",
 ]
 
 
@@ -84,7 +87,13 @@ class Ref(_Frozen):
     default: str | None = None
 
 
-Part = Lit | Data | Ref
+class Secret(_Frozen):
+    """A secret by its name; the runner is told its value, and nobody else."""
+
+    secret: str
+
+
+Part = Lit | Data | Ref | Secret
 Text = tuple[Part, ...]
 """Literal and referenced parts; its value is their concatenation. Empty means empty text."""
 
@@ -306,6 +315,17 @@ class Await(Ref):
     site: Site | None = None
     together: Annotated[int, Field(ge=0)] = 0
     depth: Annotated[int, Field(ge=1)] = 1
+
+
+def secrets_of(steps: Iterable[Step]) -> tuple[str, ...]:
+    """Return the names of the secrets that *steps* are given, sorted."""
+    texts: list[Text] = []
+    for step in steps:
+        texts += step.env.values()
+        if isinstance(step.action, Shell):
+            texts += (*step.action.holes.values(), *(step.action.argv or ()))
+            texts += () if step.action.stdin is None else (step.action.stdin,)
+    return tuple(sorted({p.secret for text in texts for p in text if isinstance(p, Secret)}))
 
 
 class Fail(_Frozen):

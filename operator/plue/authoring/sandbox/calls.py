@@ -25,7 +25,7 @@ from plue.authoring.sandbox.values import (
     RefPart,
     Text,
     mark,
-    parts_of,
+    refuse_secrets,
     unmark,
 )
 from plue.schemas import filled, problems
@@ -139,12 +139,12 @@ def inputs_of(
 
 
 def _input(book: Book, name: str, kind: Kind, value: object) -> object:
+    refuse_secrets(value, "cannot be an input")
     if isinstance(value, Ref) and value.is_text:
         value = text_of(value)
-    if isinstance(value, Text) and kind.schema.get("type") == "string":
-        parts_of(value)
-        if _ONLY_TEXT.issuperset(kind.schema):
-            return value
+    any_text = kind.schema.get("type") == "string" and _ONLY_TEXT.issuperset(kind.schema)
+    if isinstance(value, Text) and any_text:
+        return value
     if isinstance(value, Guarded) and not isinstance(value, (Text, Ref, Record)):
         text_of(value)  # a handle says itself what to write
     found = unmark(value)

@@ -1,5 +1,6 @@
 """``ctx``: what a workflow function is given."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NoReturn
@@ -30,7 +31,7 @@ from plue.authoring.sandbox.steps import (
     wire_text,
 )
 from plue.authoring.sandbox.texts import text_of
-from plue.authoring.sandbox.values import Guarded, Record, Ref, Text, settle, unmark
+from plue.authoring.sandbox.values import Guarded, Record, Ref, SecretPart, Text, settle, unmark
 from plue.authoring.sandbox.workspace import GitSteps, WorkspaceSteps, bases_of
 
 __all__ = ["Branches", "Context", "Defaults"]
@@ -42,7 +43,6 @@ _RUN: Final = (
 _CLEANUP: Final = ("name", "cmd", "env", "cwd", "stdin", "shell", "timeout")
 _NOT_YET: Final = {
     "cache": "the option cache=",
-    "secrets": "ctx.secrets",
     "repo": "ctx.repo",
     "cache_key": "ctx.cache_key",
     "approval": "ctx.approval",
@@ -99,6 +99,7 @@ class Context(Guarded):
             "inputs": inputs,
             "event": Record(event),
             "env": Environment(defaults.env),
+            "secrets": Secrets(),
             "git": GitSteps(book, _refuse_generator, bases_of(event)),
             **WorkspaceSteps(book, _refuse_generator).members,
         }
@@ -196,7 +197,7 @@ class Context(Guarded):
         label = label_here()
         return definition_of(step, action.wire, needs) | {
             "group": [*book.frame.groups, *([label] if label else [])],
-            "env": {name: wire_text(value) for name, value in env.items()},
+            "env": {name: wire_text(value, secrets=True) for name, value in env.items()},
             "cwd": wire_text(cwd),
             "timeout_seconds": attempt(book, lambda: _seconds(options, "timeout"), None),
         }
@@ -422,6 +423,33 @@ class Environment(Guarded):
             f"ctx.env has no `{name}`{did_you_mean(name, list(self.values))}",
             remedy="it holds what @workflow(env={...}) declares",
         )
+
+    def __getitem__(self, key: object) -> object:
+        return self.attribute(str(unmark(key)))
+
+
+_SECRET_NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,99}")
+
+
+class Secrets(Guarded):
+    """``ctx.secrets``: names; whether there are values for them is known when a run is made."""
+
+    __slots__ = ()
+
+    @property
+    def name(self) -> str:
+        """For messages."""
+        return "ctx.secrets"
+
+    def attribute(self, name: str) -> object:
+        """Return the secret *name* as text that has no value here."""
+        if not _SECRET_NAME.fullmatch(name):
+            raise Problem(
+                Code.SECRET,
+                f"{name!r} is not a name for a secret",
+                remedy="use letters, digits and _, starting with a letter: ctx.secrets.TOKEN",
+            )
+        return Text((SecretPart(name),))
 
     def __getitem__(self, key: object) -> object:
         return self.attribute(str(unmark(key)))

@@ -23,6 +23,7 @@ from plue.authoring.sandbox.values import (
     Text,
     is_marked,
     plain,
+    refuse_secrets,
     remark,
     settle,
 )
@@ -398,6 +399,7 @@ def is_same(left: object, right: object) -> bool:
 
 
 def _identity(value: object) -> object:
+    refuse_secrets(value, "cannot be compared")
     return settle(value) if isinstance(value, (Ref, Text)) else value
 
 

@@ -17,8 +17,10 @@ from plue.authoring.sandbox.values import (
     Piece,
     Ref,
     RefPart,
+    SecretPart,
     Text,
     parts_of,
+    refuse_secrets,
     settle,
     unmark,
 )
@@ -37,6 +39,7 @@ __all__ = [
 ]
 
 _T = TypeVar("_T")
+_Held = DataPart | RefPart | SecretPart
 MAX_BYTES: Final = 96 * 1024
 MAX_NAME: Final = 100
 _STEP_NAME: Final = re.compile(r"[A-Za-z0-9][\w .:-]{0,99}")
@@ -117,14 +120,18 @@ def step_name_of(name: object) -> str:
 # ── text on the wire ─────────────────────────────────────────────────────────────────────────────
 
 
-def wire_text(value: object) -> list[dict[str, object]]:
-    """Return *value* as ``plue.wire.plan.Text`` dumps it."""
+def wire_text(value: object, *, secrets: bool = False) -> list[dict[str, object]]:
+    """Return *value* as ``plue.wire.plan.Text`` dumps it; with secrets only where it is said."""
+    if not secrets:
+        refuse_secrets(value, "cannot go there")
     return [_wire_part(part) for part in parts_of(text_of(value)) if part != ""]
 
 
 def _wire_part(part: Piece) -> dict[str, object]:
     if isinstance(part, str):
         return {"text": part}
+    if isinstance(part, SecretPart):
+        return {"secret": part.name}
     return {"data": part.text} if isinstance(part, DataPart) else part.wire()
 
 
@@ -149,7 +156,7 @@ def check_size(value: object, what: str) -> None:
     size = sum(
         len((part if isinstance(part, str) else part.text).encode("utf-8", "surrogatepass"))
         for part in parts_of(text_of(value))
-        if not isinstance(part, RefPart)
+        if isinstance(part, (str, DataPart))
     )
     if size > MAX_BYTES:
         raise Problem(
@@ -192,7 +199,7 @@ def refuse_nul(text: str | Text, what: str) -> None:
     if any(
         "\0" in (p if isinstance(p, str) else p.text)
         for p in parts_of(text)
-        if not isinstance(p, RefPart)
+        if isinstance(p, (str, DataPart))
     ):
         raise Problem(Code.STEP_ARGUMENT, f"{what} has a NUL character", remedy="remove it")
 
@@ -225,7 +232,7 @@ def command_of(cmd: object, shell: object, stdin: object) -> Action:
             remedy='write the command as text, or as a list of words: ["git", "tag", version]',
         )
     if stdin is not None:
-        wire["stdin"] = wire_text(stdin)
+        wire["stdin"] = wire_text(stdin, secrets=True)
         used += [name for name in references_in(stdin) if name not in used]
     return Action(wire, used, warnings)
 
@@ -261,7 +268,8 @@ def _words(
         refuse_nul(word, "the command")
         check_size(word, "a word of the command")
     shown = " ".join(_quoted(shown_text(word)) for word in words)
-    return _wire_shell(argv=[wire_text(w) for w in words], shown=shown), references_in(words), []
+    argv = [wire_text(word, secrets=True) for word in words]
+    return _wire_shell(argv=argv, shown=shown), references_in(words), []
 
 
 def _quoted(text: str) -> str:
@@ -285,7 +293,7 @@ def shown_text(text: str | Text | Ref) -> str:
     for part in parts_of(text):
         if isinstance(part, str):
             shown += part
-        elif isinstance(part, RefPart):
+        elif isinstance(part, (RefPart, SecretPart)):
             shown += part.shown
         else:
             line = part.text.splitlines()[0] if part.text.splitlines() else ""
@@ -339,9 +347,11 @@ def _script(
     return wire, references_in(cmd), warnings
 
 
-def _holes(parts: Sequence[Piece]) -> tuple[dict[str, DataPart | RefPart], list[str | Hole]]:
+def _holes(
+    parts: Sequence[Piece],
+) -> tuple[dict[str, _Held], list[str | Hole]]:
     """Give each hole its variable; the same value twice is one variable."""
-    holes: dict[str, DataPart | RefPart] = {}
+    holes: dict[str, _Held] = {}
     by_wire: dict[str, Hole] = {}
     pieces: list[str | Hole] = []
     for part in parts:
@@ -356,7 +366,7 @@ def _holes(parts: Sequence[Piece]) -> tuple[dict[str, DataPart | RefPart], list[
     return holes, pieces
 
 
-def _place(pieces: list[str | Hole], values: list[DataPart | RefPart], shell: str) -> Placement:
+def _place(pieces: list[str | Hole], values: list[_Held], shell: str) -> Placement:
     if not values:
         return Placement("".join(str(piece) for piece in pieces))
     if shell not in SHELLS:

@@ -18,6 +18,7 @@ from plue.authoring.sandbox.values import (
     Record,
     Ref,
     RefPart,
+    SecretPart,
     Text,
     concat,
     data,
@@ -134,6 +135,8 @@ def _placed(text: str | Text, place: Place) -> str | Text:
             parts.append(DataPart(part.text, place))
         elif isinstance(part, RefPart) and part.place is None:
             parts.append(RefPart(part.step, part.field, part.path, part.tail, part.default, place))
+        elif isinstance(part, SecretPart) and part.place is None:
+            parts.append(SecretPart(part.name, place))
         else:
             parts.append(part)
     return Text(tuple(parts))

@@ -22,6 +22,7 @@ __all__ = [
     "Record",
     "Ref",
     "RefPart",
+    "SecretPart",
     "Source",
     "Text",
     "concat",
@@ -31,6 +32,7 @@ __all__ = [
     "parts_of",
     "plain",
     "question_of",
+    "refuse_secrets",
     "render",
     "settle",
     "unmark",
@@ -110,7 +112,35 @@ def question_of(
     return json.dumps([step, field, list(path), tail], separators=(",", ":"))
 
 
-Piece = str | DataPart | RefPart
+@dataclass(frozen=True, slots=True)
+class SecretPart:
+    """A secret by its name: goes into commands, and has no value for workflow code."""
+
+    name: str
+    place: Place | None = None
+
+    @property
+    def shown(self) -> str:
+        """The secret as people read it in a command: ``<secret TOKEN>``."""
+        return f"<secret {self.name}>"
+
+    def refusal(self, where: str) -> Problem:
+        """Return the error that the secret is used where it must not be."""
+        return Problem(
+            Code.SECRET,
+            f"the secret {self.name} {where}",
+            remedy="secrets go only into env=, into the text of commands, and into stdin=",
+        )
+
+
+Piece = str | DataPart | RefPart | SecretPart
+
+
+def refuse_secrets(value: object, where: str) -> None:
+    """Raise Problem when *value* is text with a secret in it."""
+    for part in value.parts if isinstance(value, Text) else ():
+        if isinstance(part, SecretPart):
+            raise part.refusal(where)
 
 
 def render(value: object) -> str:
@@ -193,6 +223,7 @@ class Text(Guarded):
         raise TypeError("text with values in it cannot be formatted here")
 
     def __str__(self) -> str:
+        refuse_secrets(self, "cannot be printed")
         return "".join(_shown(p) for p in self.parts)
 
     __repr__ = __str__
@@ -258,6 +289,8 @@ def _value_of(part: Piece) -> str:
         return part
     if isinstance(part, DataPart):
         return part.text
+    if isinstance(part, SecretPart):
+        raise part.refusal("has no value here: it cannot be compared, changed or asked for")
     value = part.step.ask(part)
     if value is None:
         raise Problem(
