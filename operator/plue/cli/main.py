@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from plue import __version__
-from plue.cli import config, dev, doctor, explain, runs, up, usage, workflows
+from plue.cli import config, dev, doctor, explain, init, runs, up, usage, workflows
 from plue.cli.words import Words
 from plue.errors import PlueError
 
@@ -20,13 +20,14 @@ __all__ = ["app", "main"]
 app = Words(
     name="plue",
     help="Run workflows that live beside your code.",
-    epilog="Begin with `plue workflow list`, then `plue workflow run NAME`.",
+    epilog="Begin with `plue init`, or `plue workflow list`; then `plue workflow run NAME`.",
     no_args_is_help=True,
     add_completion=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.command("init")(init.init)
 app.command("up")(up.up)
 app.add_typer(workflows.app, name="workflow")
 app.add_typer(runs.app, name="run")
