@@ -89,6 +89,8 @@ class Project:
 
     root: Path
     data: Path
+    wrapper: tuple[str, ...] = ()
+    """What starts the command line: nothing, or a way into a namespace."""
 
     @classmethod
     def make(cls, folder: Path, workflows: Mapping[str, str]) -> Self:
@@ -108,7 +110,7 @@ class Project:
 
     def words(self, *words: str) -> list[str]:
         """Return the command line of `plue` with *words*."""
-        return [sys.executable, "-c", _RUN, *words]
+        return [*self.wrapper, sys.executable, "-c", _RUN, *words]
 
     def plue(self, *words: str, patience: float = PATIENCE, given: str = "", **more: str) -> Done:
         """Run `plue` with *words* in a pipe."""

@@ -3,6 +3,8 @@
 import os
 import signal
 import socket
+import subprocess
+from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
 
@@ -158,3 +160,52 @@ def test_the_doctor_knows_the_server(up: Up, project: Project) -> None:
     assert f"up at {up.record['url']}, pid {up.process.pid}" in done.stdout
     assert "Local mode isolates accidents, not attackers" in done.stdout
     assert done.returncode == 0
+
+
+# ── a full disk ──────────────────────────────────────────────────────────────────────────────────
+
+SMALL_DISK = 'mount -t tmpfs -o size=160m plue "$0" && exec "$@"'
+
+
+def private_mounts() -> tuple[str, ...]:
+    """Return how to get mounts of one's own here; skip where that is not allowed."""
+    user = () if os.geteuid() == 0 else ("--user", "--map-root-user")
+    words = ("unshare", "--mount", *user)
+    try:
+        subprocess.run([*words, "mount", "-t", "tmpfs", "t", "/mnt"], check=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        assert os.environ.get("CI") != "true"
+        pytest.skip(f"no mounts of one's own: {error}")
+    return words
+
+
+def test_a_full_disk_costs_no_line_and_is_said(tmp_path: Path) -> None:
+    """A step that fills it waits; who starts a run is told; with space all goes on as it was."""
+    words = private_mounts()
+    plain = Project.make(tmp_path, {"ci.py": WORKFLOWS})
+    plain.data.mkdir()
+    small = replace(plain, wrapper=(*words, "sh", "-c", SMALL_DISK, str(plain.data)))
+    freed = tmp_path / "freed"
+    with small.started("up", "--runners", "1") as process:
+        up = Up(small, process)
+        up.said.until("Ctrl-C ends the server")
+        user = () if os.geteuid() == 0 else ("--user", "--preserve-credentials")
+        enter = ("nsenter", "--target", str(process.pid), "--mount", *user, f"--wd={plain.root}")
+        inside = replace(plain, wrapper=enter)
+        with inside.started("workflow", "run", "filling", "-i", f"until={freed}") as watching:
+            said = Said(watching.stdout)
+            said.until("fill | full")
+            up.complaints.until("Postgres has no space left")
+            refused = inside.plue("workflow", "run", "ci")
+            assert refused.returncode == 1
+            assert "No space left on device" in refused.stderr
+            assert "try: free disk space" in refused.stderr
+            freed.touch()
+            assert watching.wait(60) == 0, said.rest()
+            lines = [line for line in said.rest().split("\n") if "| line" in line]
+        assert [line.split()[3] for line in lines] == [str(n) for n in range(1, 201)]
+        assert inside.plue("workflow", "run", "ci").returncode == 0
+        assert len(inside.json("run", "list")) == 2
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 0
+        assert up.complaints.rest().count("Postgres has no space left") == 1

@@ -22,7 +22,7 @@ def test_workflows_are_listed_shown_and_planned(tmp_path: Path) -> None:
     assert "report  after unit, lint, build\n" in plan
     steps = {one["name"]: one for one in project.json("workflow", "plan", "ci")["steps"]}
     assert set(steps["report"]["needs"]) >= {"unit", "lint"}
-    assert project.plue("workflow", "lint").stdout == "10 workflows, no errors\n"
+    assert project.plue("workflow", "lint").stdout == "11 workflows, no errors\n"
     assert not project.data.exists()
 
 

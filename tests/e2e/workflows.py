@@ -74,6 +74,16 @@ def lost(ctx):
     ctx.run("denied", ["./.plue/workflows/ci.py"], continue_on_error=True)
 
 
+@workflow(triggers=[manual(inputs={"until": str})])
+def filling(ctx):
+    ctx.run("fill", f"""
+        head -c 1G /dev/zero > hog || echo full
+        for i in $(seq 200); do echo line $i $(head -c 20000 /dev/zero | tr '\\0' x); done
+        until [ -e {ctx.inputs.until} ]; do sleep 0.1; done
+        rm hog; echo freed
+    """)
+
+
 @workflow
 def steering(ctx):
     ctx.run("steer", r"printf '\033]0;title\007\033[2J\033[31mred\033[0m\033]52;c;Zm9v\007 end\n'; printf 'a\000b\377c\n'; exit 1")

@@ -6,6 +6,7 @@ runs do is shown by the commands that started them.
 
 import contextlib
 import logging
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TextIO, cast
@@ -20,6 +21,8 @@ __all__ = ["configure_journal"]
 _FILE_BYTES = 16 * 1024 * 1024
 _SHOWN_FROM = {"warning", "error", "critical"}
 _SHOWN_CHARACTERS = 160
+_AGAIN_AFTER = 30.0
+"""Seconds after which a line that people have just read is worth reading again."""
 _HIDDEN = {"level", "timestamp", "event", "exception"}
 
 
@@ -75,15 +78,27 @@ class _Forgiving:
 def _to_people(
     people: TextIO | None,
 ) -> Callable[[WrappedLogger, str, EventDict], EventDict]:
+    last_line, last_time = "", 0.0
+
+    def is_news(line: str) -> bool:
+        nonlocal last_line, last_time
+        now = time.monotonic()
+        if line == last_line and now - last_time < _AGAIN_AFTER:
+            return False
+        last_line, last_time = line, now
+        return True
+
     def show(_logger: WrappedLogger, _name: str, event: EventDict) -> EventDict:
         if people is not None and event.get("level") in _SHOWN_FROM:
             shown = {k: " ".join(str(v).split()) for k, v in event.items() if k not in _HIDDEN}
             fields = "  ".join(f"{k}={v[:_SHOWN_CHARACTERS]}" for k, v in shown.items())
             words = str(event.get("event", "")).replace("_", " ")
+            line = f"  ! {words}  {fields}\n"
             # When the terminal is gone, the file has it.
             with contextlib.suppress(OSError, ValueError):
-                people.write(f"  ! {words}  {fields}\n")
-                people.flush()
+                if is_news(line):
+                    people.write(line)
+                    people.flush()
         return event
 
     return show

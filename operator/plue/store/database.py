@@ -37,6 +37,11 @@ def translated() -> Any:
     """Turn the driver's errors into ours; the original stays as the cause."""
     try:
         yield
+    except psycopg.errors.DiskFull as error:
+        raise UnavailableError(
+            f"Postgres has no space left: {str(error).strip()}",
+            remedy="free disk space where the database is; what waits goes on then",
+        ) from error
     except (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout) as error:
         raise UnavailableError(
             f"Postgres cannot be reached: {str(error).strip() or type(error).__name__}",
