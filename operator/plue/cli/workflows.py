@@ -25,7 +25,15 @@ if TYPE_CHECKING:
     from plue.authoring.results import Description, Diagnostic, Trigger, WorkflowInfo
     from plue.wire.plan import Plan
 
-__all__ = ["app", "describe_here", "parse_duration", "parse_event", "parse_inputs", "similar"]
+__all__ = [
+    "app",
+    "describe_here",
+    "examine_here",
+    "parse_duration",
+    "parse_event",
+    "parse_inputs",
+    "similar",
+]
 
 T = TypeVar("T")
 
@@ -283,6 +291,31 @@ def describe_here() -> "Description":
 
     sources = SourceReader(here().root).read()
     return _evaluate(lambda evaluator: Registry(evaluator).scan(sources)).description
+
+
+def examine_here() -> "Description":
+    """Return what the project's files declare, and what is wrong in the steps as well.
+
+    Steps are known by planning: each workflow that may be started without inputs is.
+    """
+    from plue.authoring.registry import Registry
+    from plue.cli.lint import with_plans
+    from plue.local.reading import SourceReader
+
+    sources = SourceReader(here().root).read()
+    files = sources.files
+
+    async def look(evaluator: "Evaluator") -> "Description":
+        description = (await Registry(evaluator).scan(sources)).description
+
+        async def planned(info: "WorkflowInfo") -> "Sequence[Diagnostic]":
+            given: Mapping[str, JsonValue] = {}
+            plan = await evaluator.plan(files, info.name, inputs=given, event={})
+            return plan.diagnostics
+
+        return await with_plans(description, planned)
+
+    return _evaluate(look)
 
 
 def _named(description: "Description", name: str) -> "WorkflowInfo":
