@@ -32,9 +32,9 @@ from plue_runner.journal import Journal
 from plue_runner.masking import Masker
 from plue_runner.outputs import check_sizes
 from plue_runner.process import COOKIE, Family, cookie_for
-from plue_runner.prompting import PromptRun
+from plue_runner.prompting import PromptRun, preload
 from plue_runner.spool import Spool
-from plue_runner.step import Ended, Setting, StepRun
+from plue_runner.step import Ended, ModelAccess, Setting, StepRun
 from plue_runner.trial import Stop
 from plue_runner.values import Kept, Result, Values
 from plue_runner.workspace import Download, make_workspace
@@ -53,6 +53,7 @@ class Attempt:
         runner: str,
         family: Family,
         download: Download,
+        models: ModelAccess,
         wake: Callable[[], None],
         problem: Fault | None = None,
     ) -> None:
@@ -68,6 +69,7 @@ class Attempt:
         self._runner = runner
         self._family = family
         self._download = download
+        self._models = models
         self._wake = wake
         self._masker = Masker(assignment.secrets.values())
         self._journal = Journal(self.spool, self._masker, wake)
@@ -83,7 +85,7 @@ class Attempt:
         self._cleans_up = True
         self._in_cleanup = False
         self._news: asyncio.Queue[asyncio.Task[Ended] | Extension | None] = asyncio.Queue()
-        self._running: dict[asyncio.Task[Ended], StepRun | HiddenRun] = {}
+        self._running: dict[asyncio.Task[Ended], StepRun | HiddenRun | PromptRun] = {}
         self._ended: list[Ended] = []
 
     # ── from outside ─────────────────────────────────────────────────────────────────────────────
@@ -144,6 +146,8 @@ class Attempt:
         if self._problem is not None:
             raise self._problem
         _check(plan)
+        if any(isinstance(step.action, Prompt) for step in plan.steps):
+            preload()
         places = None if self._cancelled is not None else await self._places()
         if places is None:
             for step in plan.steps:
@@ -195,6 +199,7 @@ class Attempt:
             values=self._values,
             kept=self._kept,
             ended=self._answer,
+            models=self._models,
         )
 
     async def _steps(self, order: Order, setting: Setting) -> None:
@@ -295,13 +300,13 @@ class Attempt:
         self._running[task] = step
         return None
 
-    def _run_of(self, step: Step, setting: Setting) -> StepRun | HiddenRun:
+    def _run_of(self, step: Step, setting: Setting) -> StepRun | HiddenRun | PromptRun:
         key = self._keys.setdefault(step.name, f"{len(self._keys):04}")
         match step.action:
             case Shell() as shell:
                 return StepRun(step, shell, setting, key=key)
-            case Prompt():
-                return PromptRun(step, setting, key=key)
+            case Prompt() as prompt:
+                return PromptRun(step, prompt, setting)
             case _:
                 return HiddenRun(step, setting, key=key)
 

@@ -12,7 +12,7 @@ from plue_runner.faults import Fault
 from plue_runner.process import COOKIE
 from plue_runner.values import Values
 
-__all__ = ["Command", "Places", "host_environment", "prepared"]
+__all__ = ["Command", "Places", "host_environment", "prepared", "tool_environment"]
 
 _SHELLS = {
     "bash": ("bash", "--noprofile", "--norc", "-eo", "pipefail"),
@@ -66,20 +66,11 @@ def prepared(
     """
     limit = assignment.limits.env_value_bytes
     output = places.steps / f"{key}.output"
-    env = dict(host)
-    env |= {"CI": "true", "TMPDIR": str(places.temporary)}
-    env |= assignment.variables
+    env = dict(host) | {"CI": "true", "TMPDIR": str(places.temporary)} | assignment.variables
     for group in (assignment.env, action.holes, step.env):
         env |= {name: _variable(name, text, values, limit) for name, text in group.items()}
-    env |= {
-        "PLUE_OUTPUT": str(output),
-        "PLUE_EVENT_PATH": str(places.event),
-        "PLUE_WORKSPACE": str(places.workspace),
-        "PLUE_STEP": step.name,
-        "PLUE_ATTEMPT": str(assignment.attempt),
-        "PLUE_TRY": str(number),
-        COOKIE: cookie,
-    }
+    env |= own_variables(step, assignment, places, number, cookie)
+    env["PLUE_OUTPUT"] = str(output)
     cwd = places.workspace / values.text(step.cwd)
     if not cwd.is_dir():
         raise Fault(
@@ -92,6 +83,39 @@ def prepared(
     content = None if stdin is None else values.text(stdin).encode()
     _fresh(output, b"")
     return Command(argv, {_raw(k): _raw(v) for k, v in env.items()}, cwd, content, output)
+
+
+def own_variables(
+    step: Step, assignment: Assignment, places: Places, number: int, cookie: str
+) -> dict[str, str]:
+    """Return the variables that say to a process where and who it is."""
+    return {
+        "PLUE_EVENT_PATH": str(places.event),
+        "PLUE_WORKSPACE": str(places.workspace),
+        "PLUE_STEP": step.name,
+        "PLUE_ATTEMPT": str(assignment.attempt),
+        "PLUE_TRY": str(number),
+        COOKIE: cookie,
+    }
+
+
+def tool_environment(
+    step: Step,
+    assignment: Assignment,
+    *,
+    number: int,
+    values: Values,
+    places: Places,
+    host: Mapping[str, str],
+    cookie: str,
+) -> dict[bytes, bytes]:
+    """Return the environment of the commands that a step's agent runs. Raises Fault."""
+    limit = assignment.limits.env_value_bytes
+    env = dict(host) | {"CI": "true", "TMPDIR": str(places.temporary)} | assignment.variables
+    for group in (assignment.env, step.env):
+        env |= {name: _variable(name, text, values, limit) for name, text in group.items()}
+    env |= own_variables(step, assignment, places, number, cookie)
+    return {_raw(name): _raw(value) for name, value in env.items()}
 
 
 def _fresh(path: Path, content: bytes) -> None:

@@ -29,16 +29,16 @@ def disk_fault(error: OSError) -> Fault:
     return Fault(Reason.CANNOT_START, f"its files cannot be written: {error}")
 
 
-def start_fault(error: OSError | ValueError, argv: Sequence[bytes], action: Shell) -> Fault:
-    """Say why *argv* could not be started, and what to do about it."""
+def start_fault(error: OSError | ValueError, argv: Sequence[bytes], action: Shell | None) -> Fault:
+    """Say why *argv*, of a step's *action*, could not be started, and what to do about it."""
     program = os.fsdecode(argv[0]) if argv else ""
     if not isinstance(error, OSError):
         return Fault(Reason.CANNOT_START, f"{program!r} cannot be started: {error}")
     match error.errno:
         case errno.ENOENT:
-            shell = action.argv is None
+            shell = action is not None and action.argv is None
             remedy = "install it in the runner's image, or correct PATH in env="
-            if shell and action.shell == "bash":
+            if action is not None and shell and action.shell == "bash":
                 remedy += ', or use shell="sh"'
             what = "shell" if shell else "program"
             return Fault(Reason.CANNOT_START, f"there is no {what} {program!r}", remedy=remedy)

@@ -19,7 +19,7 @@ from plue.wire.events import Reason
 from plue_runner.explain import disk_fault
 from plue_runner.faults import Fault
 
-__all__ = ["glob", "hash_of", "inside", "read", "write"]
+__all__ = ["glob", "hash_of", "inside", "read", "read_whole", "write"]
 
 _CHUNK = 1024 * 1024
 _LEFT_OUT = ".git"
@@ -45,6 +45,12 @@ def read(workspace: Path, path: str, limit: int) -> str | None:
     As with a step's output: invalid UTF-8 and NUL become U+FFFD. Raises Fault: InvalidPath for
     what leads out or is no file, OutputTooLarge beyond *limit* bytes.
     """
+    text = read_whole(workspace, path, limit)
+    return None if text is None else text.rstrip("\n")
+
+
+def read_whole(workspace: Path, path: str, limit: int) -> str | None:
+    """Return the text of a file as it is. Raises Fault as ``read`` does."""
     try:
         with _opened(workspace, path) as file:
             raw = file.read(limit + 1)
@@ -58,8 +64,7 @@ def read(workspace: Path, path: str, limit: int) -> str | None:
             f"{path!r} is larger than {limit // 1024} KiB",
             remedy="work on it in a step, which reads files of any size",
         )
-    text = raw.decode(errors="replace").replace("\0", "\N{REPLACEMENT CHARACTER}")
-    return text.rstrip("\n")
+    return raw.decode(errors="replace").replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
 def glob(workspace: Path, patterns: Sequence[str]) -> list[str]:

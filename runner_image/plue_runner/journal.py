@@ -1,5 +1,6 @@
 """Writes the attempt's events: gives each its number and time, hides secrets, hands it on."""
 
+import asyncio
 from collections.abc import Callable
 from time import monotonic
 
@@ -15,7 +16,7 @@ from plue_runner.spool import Spool
 __all__ = ["Journal"]
 
 # What authors and programs say; the other fields are words of the protocol.
-_FREE_TEXT = frozenset({"shown", "message", "tail", "outputs"})
+_FREE_TEXT = frozenset({"shown", "message", "tail", "outputs", "agent"})
 
 
 class Journal:
@@ -67,6 +68,21 @@ class Journal:
     def start_is_known(self) -> bool:
         """Whether the store knows that some step of the attempt has started."""
         return 0 < self._first_start <= self.spool.acked
+
+    async def known(self) -> None:
+        """Wait until all that was written up to now is stored."""
+        number, done = self.spool.last, asyncio.Event()
+
+        def look() -> None:
+            if self.spool.acked >= number:
+                done.set()
+
+        self.spool.on_ack.append(look)
+        try:
+            look()
+            await done.wait()
+        finally:
+            self.spool.on_ack.remove(look)
 
     def close(self) -> None:
         """Record nothing more."""

@@ -13,7 +13,7 @@ from typing import Literal
 
 from plue_runner.masking import MaskedStream, Masker
 
-__all__ = ["CHUNK_BYTES", "Chunk", "Chunker", "StreamName"]
+__all__ = ["CHUNK_BYTES", "Chunk", "Chunker", "Lines", "StreamName"]
 
 CHUNK_BYTES = 64 * 1024
 _CHUNK_WIDE = CHUNK_BYTES // 4  # characters that fit, whatever they are
@@ -30,6 +30,13 @@ class Chunk:
     text: str
     line: int
     partial: bool
+
+
+@dataclass(slots=True)
+class Lines:
+    """Counts the lines of one try of a step: the number of the next one."""
+
+    next: int = 1
 
 
 @dataclass(slots=True)
@@ -52,15 +59,23 @@ class _Run:
 class Chunker:
     """Both streams of one try of a step."""
 
-    def __init__(self, masker: Masker, keep: Callable[[StreamName, str], None]) -> None:
-        """Hide *masker*'s secrets, and give *keep* all text as it leaves."""
+    def __init__(
+        self,
+        masker: Masker,
+        keep: Callable[[StreamName, str], None],
+        lines: Lines | None = None,
+    ) -> None:
+        """Hide *masker*'s secrets, and give *keep* all text as it leaves.
+
+        Commands of one step side by side count their *lines* together.
+        """
         self._streams: dict[StreamName, _Stream] = {
             "stdout": _Stream("stdout", masker.stream()),
             "stderr": _Stream("stderr", masker.stream()),
         }
         self._keep = keep
         self._waiting: list[_Run] = []
-        self._next_line = 1
+        self._lines = lines or Lines()
         self.size = 0
         """How many characters wait to be taken."""
 
@@ -132,22 +147,22 @@ class Chunker:
         at = 0
         while at < len(text):
             piece = _piece(text, at)
-            if stream.unfinished is not None and stream.unfinished != self._next_line - 1:
+            if stream.unfinished is not None and stream.unfinished != self._lines.next - 1:
                 # The other stream has begun lines since: the numbers jump after this line's end.
                 piece = piece[: piece.find("\n") + 1] or piece
             at += len(piece)
             chunks.append(self._number(stream, piece, ends=ends and at == len(text)))
 
     def _number(self, stream: _Stream, piece: str, *, ends: bool) -> Chunk:
-        first = self._next_line if stream.unfinished is None else stream.unfinished
+        first = self._lines.next if stream.unfinished is None else stream.unfinished
         open_line = not piece.endswith("\n")
         begun = piece.count("\n") + open_line - (stream.unfinished is not None)
-        self._next_line += begun
+        self._lines.next += begun
         partial = open_line and not ends
         if not partial:
             stream.unfinished = None
         elif begun:
-            stream.unfinished = self._next_line - 1
+            stream.unfinished = self._lines.next - 1
         return Chunk(stream.name, piece, first, partial)
 
 

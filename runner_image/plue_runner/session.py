@@ -60,6 +60,7 @@ from plue_runner.home import Home
 from plue_runner.incoming import Incoming, parsed_frame
 from plue_runner.process import Family
 from plue_runner.sender import Sender
+from plue_runner.step import ModelAccess
 
 __all__ = ["Exit", "Options", "Session"]
 
@@ -347,6 +348,7 @@ class Session:
             runner=self._options.runner,
             family=self._family,
             download=self._gateway.download,
+            models=ModelAccess(self._gateway.base, self._options.token),
             wake=self._wake.set,
             problem=problem,
         )

@@ -28,10 +28,18 @@ from plue_runner.trial import Stop, Trial
 from plue_runner.typed import parsed
 from plue_runner.values import Kept, Result, Values
 
-__all__ = ["Ended", "Setting", "StepRun", "complete", "journal_start"]
+__all__ = ["Ended", "ModelAccess", "Setting", "StepRun", "complete", "journal_start"]
 
 _DRAIN_SECONDS = 1.0  # how long a background process may hold the pipe after the step has ended
 _STUCK_PIPE_SECONDS = 5.0  # the same, after all that can be found has been killed
+
+
+@dataclass(frozen=True, slots=True)
+class ModelAccess:
+    """The way to the models: the gateway's address as it is now, and what proves who asks."""
+
+    base: Callable[[], str]
+    token: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +55,7 @@ class Setting:
     values: Values
     kept: Kept
     ended: Callable[[str], None]
+    models: ModelAccess
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +86,7 @@ def complete(step: Step, setting: Setting, last: Trial, duration: int) -> Ended:
     outputs = masked if isinstance(masked, dict) else {}
     setting.values.record(
         step.name,
-        Result(last.state, last.reason, last.exit_code, last.captures, outputs),
+        Result(last.state, last.reason, last.exit_code, last.captures, outputs, last.agent),
     )
     body: dict[str, JsonValue] = {
         "attempt": setting.assignment.attempt,
@@ -88,6 +97,7 @@ def complete(step: Step, setting: Setting, last: Trial, duration: int) -> Ended:
         "tries": tries,
         "duration_ms": duration,
         "outputs": outputs or None,
+        "agent": last.agent or None,
         "tail": (last.end or None) if last.state is StepState.FAILED else None,
     }
     setting.journal.write(EventType.STEP_COMPLETED, step.name, body)

@@ -28,7 +28,7 @@ class Stop:
 
 @dataclass(slots=True)
 class Trial:
-    """One try: what it printed and how it ended."""
+    """One try: what it printed and how it ended; ``agent`` has an agent's status and summary."""
 
     number: int
     tail: Tail = field(default_factory=lambda: Tail(_TAIL_BYTES))
@@ -38,6 +38,7 @@ class Trial:
     message: str | None = None
     exit_code: int | None = None
     outputs: dict[str, JsonValue] = field(default_factory=dict)
+    agent: dict[str, JsonValue] = field(default_factory=dict)
     began: bool = False
 
     def keep(self, stream: StreamName, text: str) -> None:

@@ -38,6 +38,8 @@ def step_changes(events: Iterable[RunnerEvent]) -> list[StepChange]:
             changes[event.step] = StepChange(
                 event.step, StepState.RUNNING, tries=_whole(event.body.get("try")), started=True
             )
+        elif event.type is EventType.STEP_WAITING:
+            changes[event.step] = _waiting(event, changes.get(event.step))
         elif event.type is EventType.STEP_COMPLETED:
             before = changes.get(event.step)
             changes[event.step] = _completed(event, started=before is not None and before.started)
@@ -95,6 +97,19 @@ def logged_body(event: RunnerEvent) -> dict[str, JsonValue]:
 
 def _listed(value: JsonValue | None) -> list[JsonValue]:
     return value if isinstance(value, list) else []
+
+
+def _waiting(event: RunnerEvent, before: StepChange | None) -> StepChange:
+    """Return what a step's waiting, or its going on, changes."""
+    reason = _text(event.body.get("reason"))
+    return StepChange(
+        name=event.step or "",
+        state=StepState.RUNNING if reason is None else StepState.WAITING,
+        tries=0 if before is None else before.tries,
+        started=before is not None and before.started,
+        reason=reason,
+        message=_text(event.body.get("message")),
+    )
 
 
 def _completed(event: RunnerEvent, *, started: bool) -> StepChange:

@@ -24,7 +24,16 @@ step_values      attempt, values: [{field, tail?, characters?, error?}]: what a 
 run_completed    attempt, state, reason, message?, outputs, duration_ms
 ===============  =================================================================================
 
-``llm_token``, ``agent_turn``, ``tool_start`` and ``tool_end`` are reserved for model steps.
+Of steps that ask a model; ``call`` counts the calls for one turn, of which the last one counts:
+
+===============  =================================================================================
+llm_token        attempt, try, turn, call, kind (text|thinking|json), text
+agent_turn       attempt, try, turn, model, stop, usage: {input, output, cache_read, cache_write},
+                 tools?, compacted? (the conversation was summed up), text? (the summary)
+tool_start       attempt, try, turn, id, name, input, cut? (the input was too long to be shown)
+tool_end         attempt, try, turn, id, name, ok, result, duration_ms, cut?
+step_waiting     attempt, try, reason?, message? (neither: it goes on)
+===============  =================================================================================
 """
 
 from enum import StrEnum
@@ -47,6 +56,7 @@ class EventType(StrEnum):
     AGENT_TURN = "agent_turn"
     TOOL_START = "tool_start"
     TOOL_END = "tool_end"
+    STEP_WAITING = "step_waiting"
     STEP_COMPLETED = "step_completed"
     STEP_VALUES = "step_values"
     RUN_COMPLETED = "run_completed"
@@ -101,6 +111,9 @@ class Reason(StrEnum):
     RUNNER_DID_NOT_ACCEPT = "RunnerDidNotAccept"  # back in the queue; that runner is retired
     EVALUATION = "Evaluation"  # a value is known; the workflow's code is to be evaluated with it
     LEASE = "Lease"  # the runner was lost; the next attempt waits until it is surely gone
+    # why a step waits
+    BUDGET = "Budget"  # its next call does not fit into a budget, which can be extended
+    MODEL_OVERLOADED = "ModelOverloaded"  # the provider or the way to it is not well; tried again
     # how a run ends
     SUCCEEDED = "Succeeded"
     STEP_FAILED = "StepFailed"
@@ -134,6 +147,9 @@ class Reason(StrEnum):
     INVALID_PATH = "InvalidPath"  # a path leads out of the workspace, or is no file
     GIT_FAILED = "GitFailed"  # git could not answer; the message has what it said
     PROMPT_FAILED = "PromptFailed"  # the prompt's template cannot be rendered with these values
+    MODEL_FAILED = "ModelFailed"  # a call was refused for good, or failed too often
+    MODEL_REFUSED = "ModelRefused"  # the model would not answer
+    MAX_TURNS = "MaxTurns"  # the agent was not done after its last turn
     UNSUPPORTED = "Unsupported"  # planned and valid, but this version cannot run it
 
 
