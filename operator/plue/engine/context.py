@@ -1,5 +1,6 @@
 """What every pass works with: the stores, the settings, and the ways to wake the others."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -60,9 +61,11 @@ class EngineContext:
     def publish(self, events: Sequence[StoredEvent]) -> None:
         """Hand stored events to the followers here, and say to other processes that they are."""
         self.feed.publish(events)
-        for event in events:
-            self.metrics.events_stored.labels(event.type.value).inc()
-            self.database.tell(f"run:{event.run}", event.n)
+        for kind, count in Counter(event.type for event in events).items():
+            self.metrics.events_stored.labels(kind.value).inc(count)
+        # The last one of each run is its newest.
+        for run, n in {event.run: event.n for event in events}.items():
+            self.database.tell(f"run:{run}", n)
 
     def news_of(self, run: RunId) -> None:
         """Have followers everywhere look into the store for *run*."""

@@ -266,6 +266,8 @@ class Gateway:
             del self._sessions[session.runner]
             self._context.metrics.sessions.set(len(self._sessions))
         reached(Mark.SESSION_CLOSED)
+        if session.is_over:
+            return  # its end has retired the runner: who held it concerns nobody any more
         # Away: the row keeps this gateway's name, and a claim by it comes back after 2 s.
         with contextlib.suppress(UnavailableError):
             await self._context.runners.session_closed(

@@ -3,13 +3,17 @@
 While one transaction is on its way to the disk, more arrives; it forms the next batch. So a
 single run waits for one commit, and a thousand share one. Nothing is acknowledged before the
 transaction that holds it is committed; when the answer of a commit is lost, the same batch is
-tried again and the fence tells what had happened.
+tried again and the fence tells what had happened. Attempts take turns, because one of them can
+have megabytes waiting and another its only line.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import chain
+from typing import NoReturn
 
 import structlog
 from pydantic_core import to_json
@@ -29,6 +33,10 @@ _log = structlog.get_logger(__name__)
 
 BATCH_EVENTS = 2000
 BATCH_BYTES = 4 * 1024 * 1024
+SHARE_EVENTS = 500
+SHARE_BYTES = 256 * 1024
+"""What one attempt has of a transaction: a step that prints as fast as it can delays nobody."""
+
 RETRY_SECONDS = 0.2
 
 
@@ -73,14 +81,22 @@ class Recorder:
     def __init__(self, context: EngineContext) -> None:
         """Write through *context*'s stores."""
         self._context = context
-        self._queue: list[_Entry] = []
-        self._filled = asyncio.Event()
-        self._task = asyncio.create_task(self._forever(), name="recorder")
+        self._accepts: deque[_Accept] = deque()
+        self._entries: dict[ClaimKey, deque[_Append | _Finish]] = {}
+        """By attempt; the one that waited longest for its turn is first."""
+        self._accepts_filled, self._entries_filled = asyncio.Event(), asyncio.Event()
+        # Two writers: whoever may not start yet does not wait for what others print.
+        self._tasks = [
+            asyncio.create_task(
+                self._forever(self._accepts_filled, self._take_accepts), name="recorder-accepts"
+            ),
+            asyncio.create_task(self._forever(self._entries_filled, self._take), name="recorder"),
+        ]
 
     async def close(self) -> None:
         """End; whoever waits for a commit is told that it did not come."""
-        await end_tasks([self._task])
-        for entry in self._queue:
+        await end_tasks(self._tasks)
+        for entry in (*self._accepts, *chain.from_iterable(self._entries.values())):
             entry.done.cancel()
 
     def accept(self, key: ClaimKey) -> asyncio.Future[None]:
@@ -110,14 +126,18 @@ class Recorder:
         return self._put(_Finish(key, end, _future()))
 
     def _put(self, entry: _Entry) -> asyncio.Future[None]:
-        self._queue.append(entry)
-        self._filled.set()
+        if isinstance(entry, _Accept):
+            self._accepts.append(entry)
+            self._accepts_filled.set()
+        else:
+            self._entries.setdefault(entry.key, deque()).append(entry)
+            self._entries_filled.set()
         return entry.done
 
-    async def _forever(self) -> None:
+    async def _forever(self, filled: asyncio.Event, take: Callable[[], _Flush]) -> NoReturn:
         while True:
-            await self._filled.wait()
-            flush = self._take()
+            await filled.wait()
+            flush = take()
             try:
                 await self._record(flush)
             except UnavailableError as error:
@@ -128,36 +148,49 @@ class Recorder:
             except InternalError as error:
                 await self._record_one_by_one(flush, error)
 
+    def _take_accepts(self) -> _Flush:
+        flush = _Flush(accepts=list(self._accepts))
+        self._accepts.clear()
+        self._accepts_filled.clear()
+        return flush
+
     def _take(self) -> _Flush:
-        """Take the longest beginning of the queue that one transaction can hold."""
-        flush, finished, events, size, taken = _Flush(), set[ClaimKey](), 0, 0, 0
-        for entry in self._queue:
-            if entry.key in finished or events > BATCH_EVENTS or size > BATCH_BYTES:
+        """Take what one transaction can hold: of each attempt its share, in turn."""
+        flush, events, size = _Flush(), 0, 0
+        for key in list(self._entries):
+            if events > BATCH_EVENTS or size > BATCH_BYTES:
                 break
-            taken += 1
-            match entry:
-                case _Accept():
-                    flush.accepts.append(entry)
-                case _Append():
-                    flush.appends.setdefault(entry.key, []).append(entry)
-                    events += len(entry.events)
-                    size += entry.size
-                case _Finish():
+            entries = self._entries.pop(key)
+            share, bytes_share = events + SHARE_EVENTS, size + SHARE_BYTES
+            while entries and events < share and size < bytes_share:
+                entry = entries.popleft()
+                if isinstance(entry, _Finish):
                     flush.finishes.append(entry)
-                    finished.add(entry.key)
-        del self._queue[:taken]
-        if not self._queue:
-            self._filled.clear()
+                    break
+                flush.appends.setdefault(key, []).append(entry)
+                events += len(entry.events)
+                size += entry.size
+            if entries:
+                self._entries[key] = entries
+        if not self._entries:
+            self._entries_filled.clear()
         return flush
 
     def _put_back(self, flush: _Flush) -> None:
-        entries: list[_Entry] = [
-            *flush.accepts,
-            *(a for appends in flush.appends.values() for a in appends),
-            *flush.finishes,
-        ]
-        self._queue[:0] = [entry for entry in entries if not entry.done.done()]
-        self._filled.set()
+        for accept in reversed(flush.accepts):
+            if not accept.done.done():
+                self._accepts.appendleft(accept)
+                self._accepts_filled.set()
+        for finish in flush.finishes:
+            self._put_first(finish)
+        for appends in flush.appends.values():
+            for append in reversed(appends):
+                self._put_first(append)
+
+    def _put_first(self, entry: _Append | _Finish) -> None:
+        if not entry.done.done():
+            self._entries.setdefault(entry.key, deque()).appendleft(entry)
+            self._entries_filled.set()
 
     async def _record(self, flush: _Flush) -> None:
         if flush.accepts:
@@ -232,8 +265,7 @@ class Recorder:
         elif entry.events[0].n <= acked + 1:
             known = acked - entry.events[0].n + 1
             del entry.events[:known], entry.bodies[:known]
-            self._queue.insert(0, entry)
-            self._filled.set()
+            self._put_first(entry)
         else:
             _fail(
                 entry, ConflictError(f"events between {acked} and {entry.events[0].n} are missing")
@@ -243,8 +275,7 @@ class Recorder:
         state, acked = current or ("", 0)
         if state == "running" and entry.end.acked is not None and acked < entry.end.acked:
             # Its last events were put back just now; the end waits behind them.
-            self._queue.append(entry)
-            self._filled.set()
+            self._put(entry)
         elif state == "running":
             _fail(entry, ConflictError(f"the run's last event is {acked}, not {entry.end.acked}"))
         elif current is not None and state not in {"queued", "claimed"}:

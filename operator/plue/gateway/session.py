@@ -56,6 +56,8 @@ class Session:
         """Speak to *runner* over *socket*; ``epoch`` is the session's number in its row."""
         self.runner = runner
         self.epoch = epoch
+        self.is_over = False
+        """Whether the attempt's end is recorded and was said."""
         self.renew_requested: list[float] = []
         self._socket = socket
         self._recorder = recorder
@@ -291,13 +293,22 @@ class Session:
                 await self.close(CLOSE_OUT_OF_STEP, b"say hello again")
                 return
             else:
-                if answer is not None:
+                if answer is not None and not self._is_covered(answer):
                     await self.send(answer)
                     reached(_SENT[type(answer)])
+                self.is_over = self.is_over or isinstance(answer, frames.Done)
             finally:
                 if future.done():
                     self._pending.popleft()
                     self._pending_bytes -= size
+
+    def _is_covered(self, answer: BaseModel) -> bool:
+        """Whether the next answer, which is due already, acknowledges what this one does."""
+        if len(self._pending) < 2 or not isinstance(answer, frames.Ack):  # noqa: PLR2004 - itself and one more
+            return False
+        future, following, _ = self._pending[1]
+        settled = future.done() and not future.cancelled() and future.exception() is None
+        return settled and isinstance(following, frames.Ack) and following.run == answer.run
 
     async def _fenced(self, answer: BaseModel | None) -> None:
         if isinstance(answer, frames.Start | frames.Ack | frames.Done):

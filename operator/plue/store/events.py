@@ -16,6 +16,7 @@ from pydantic_core import to_json
 from plue.domain.progress import StepChange, StepValue
 from plue.domain.run import RunId, RunnerId, StoredEvent
 from plue.errors import GoneError, NotFoundError
+from plue.store.arrays import Numbers, Texts
 from plue.store.database import Database
 from plue.store.queue import ClaimKey
 from plue.wire.events import EventType, Reason, RunnerEvent, RunState
@@ -139,9 +140,7 @@ def stored_events(batch: Batch, last_event: int, time: datetime) -> Iterable[Sto
 
 
 def _append_parameters(batches: Sequence[Batch]) -> dict[str, Any]:
-    events = [
-        (b.key.run, e, body) for b in batches for e, body in zip(b.events, b.bodies, strict=True)
-    ]
+    events = [e for b in batches for e in b.events]
     steps = [(b.key.run, s) for b in batches for s in b.steps]
     values = [(b.key.run, v) for b in batches for v in b.values]
     return {
@@ -150,11 +149,11 @@ def _append_parameters(batches: Sequence[Batch]) -> dict[str, Any]:
         "runners": [b.key.runner for b in batches],
         "firsts": [b.events[0].n for b in batches],
         "lasts": [b.events[-1].n for b in batches],
-        "event_runs": [run for run, _, _ in events],
-        "event_ns": [e.n for _, e, _ in events],
-        "event_types": [e.type.value for _, e, _ in events],
-        "event_steps": [e.step for _, e, _ in events],
-        "event_bodies": [body for _, _, body in events],
+        "event_places": Numbers(place for place, b in enumerate(batches, 1) for _ in b.events),
+        "event_ns": Numbers(e.n for e in events),
+        "event_types": Texts(e.type.value for e in events),
+        "event_steps": Texts(e.step for e in events),
+        "event_bodies": Texts(body for b in batches for body in b.bodies),
         "step_runs": [run for run, _ in steps],
         "step_names": [s.name for _, s in steps],
         "step_states": [s.state.value for _, s in steps],

@@ -6,21 +6,21 @@
 WITH batch AS (
     SELECT * FROM unnest(%(runs)s::uuid[], %(attempts)s::integer[], %(runners)s::text[],
                          %(firsts)s::bigint[], %(lasts)s::bigint[])
-        AS b (run_id, attempt, runner_id, first, last)
+             WITH ORDINALITY AS b (run_id, attempt, runner_id, first, last, place)
 ), moved AS (
     UPDATE workflow_runs r
        SET last_event = r.last_event + (b.last - b.first + 1), acked = b.last
       FROM batch b
      WHERE r.id = b.run_id AND r.attempt = b.attempt AND r.runner_id = b.runner_id
        AND r.state = 'running' AND r.acked = b.first - 1
-    RETURNING r.id, r.attempt, r.last_event, r.log_day, b.last, now() AS time
+    RETURNING r.id, r.attempt, r.last_event, r.log_day, b.last, b.place, now() AS time
 ), logged AS (
     INSERT INTO workflow_logs (log_day, run_id, n, type, step, time, body)
     SELECT m.log_day, m.id, e.n + m.last_event - m.last, e.type, e.step, m.time, e.body
-      FROM unnest(%(event_runs)s::uuid[], %(event_ns)s::bigint[], %(event_types)s::text[],
+      FROM unnest(%(event_places)s::bigint[], %(event_ns)s::bigint[], %(event_types)s::text[],
                   %(event_steps)s::text[], %(event_bodies)s::text[])
-               AS e (run_id, n, type, step, body)
-      JOIN moved m ON m.id = e.run_id
+               AS e (place, n, type, step, body)
+      JOIN moved m ON m.place = e.place
 ), steps AS (
     UPDATE workflow_steps s
        SET state = c.state,
