@@ -8,10 +8,13 @@ import platform
 import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 _HERE = Path(__file__).parent
 _PLUE = _HERE.parent / "operator" / "plue"
+_SHARED = ("__init__.py", "errors.py", "marks.py", "schemas.py", "templating", "wire")
+"""The modules of Plue that a runner imports."""
 
 
 def main(folder: Path) -> None:
@@ -34,9 +37,9 @@ def main(folder: Path) -> None:
     own = shutil.ignore_patterns("__pycache__")
     shutil.copytree(_HERE / "plue_runner", site / "plue_runner", ignore=own)
     (site / "plue").mkdir()
-    shutil.copytree(_PLUE / "wire", site / "plue" / "wire", ignore=own)
-    for name in ("__init__.py", "errors.py"):
-        shutil.copy(_PLUE / name, site / "plue" / name)
+    for name in _SHARED:
+        copy = shutil.copy if (_PLUE / name).is_file() else partial(shutil.copytree, ignore=own)
+        copy(_PLUE / name, site / "plue" / name)
     for name in ("Containerfile", "start"):
         shutil.copy(_HERE / name, folder / name)
 

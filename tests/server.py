@@ -56,6 +56,9 @@ class PaperHost:
     async def observe(self) -> Sequence[SeenRunner]:
         return [SeenRunner(r, "gone" if r in self.gone else self.sees) for r in self.created]
 
+    async def unknown(self, runners: Sequence[RunnerId]) -> Sequence[RunnerId]:
+        return runners
+
     async def remove(self, runner: RunnerId, *, grace: timedelta) -> None:
         self.removed.append(runner)
         self.lose(runner)

@@ -24,7 +24,14 @@ class Gateway:
         self._url = url
         self._file = file
         self._http = http
-        self.headers = {"Authorization": f"Bearer {token}", "X-Plue-Runner": runner}
+        self._runner = runner
+        self.token = token
+        """What proves who we are; a session may bring another."""
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The headers that say who we are."""
+        return {"Authorization": f"Bearer {self.token}", "X-Plue-Runner": self._runner}
 
     def base(self) -> str:
         """Return the base URL as it is now. Raises UnavailableError when nobody says it yet."""

@@ -223,7 +223,7 @@ class Session:
         return Hello(
             protocol=PROTOCOL,
             runner=self._options.runner,
-            token=self._options.token,
+            token=self._gateway.token,
             pid=os.getpid(),
             holding=holding,
         )
@@ -311,6 +311,7 @@ class Session:
 
     async def _on_welcome(self, sender: Sender, frame: Welcome, problem: Fault | None) -> None:
         self._lease.seconds = frame.lease_seconds
+        self._gateway.token = frame.session or self._gateway.token
         if self._attempt is None and frame.assignment is not None:
             await self._on_assign(sender, frame.assignment, problem)
         elif self._attempt is not None:

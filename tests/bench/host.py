@@ -72,6 +72,10 @@ class PaperHost:
         present = [SeenRunner(runner, "present") for runner in self._present]
         return [*present, *(SeenRunner(runner, "gone") for runner in self._gone)]
 
+    async def unknown(self, runners: Sequence[RunnerId]) -> Sequence[RunnerId]:
+        """Return them: what this host does not list it does not have."""
+        return runners
+
     async def remove(self, runner: RunnerId, *, grace: timedelta) -> None:
         """Count the runner as gone."""
         self.lose(runner)

@@ -9,15 +9,21 @@ import os
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import psycopg
 import pytest
 import yaml
+from cluster.bed.__main__ import down, up
 from cluster.bed.control_plane import ControlPlane, Listening, control_programs
+from cluster.bed.namespaces import network_of
 from cluster.bed.places import places
 from cluster.bed.processes import Processes
 from cluster.bed.say import BedError
+from cluster.bed.state import find_running
+from cluster.operating import RUNNERS, Cluster, Operator, operator_at
 
 from plue.kube.client import ApiClient, Place
 from plue.kube.login import find_login
+from plue.local.postgres import EmbeddedPostgres
 
 CRDS = Path(__file__).parents[2] / "crds"
 DEFINITIONS = Place("apiextensions.k8s.io/v1", "customresourcedefinitions")
@@ -85,3 +91,49 @@ async def api(api_server: Path) -> AsyncIterator[ApiClient]:
     """Give a client of the API server, as its administrator."""
     async with ApiClient(find_login({"KUBECONFIG": str(api_server)})) as client:
         yield client
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    """Give the real node, with our resources; this process is in its network meanwhile.
+
+    A node that was up stays up; one that was started for the tests is ended after them.
+    """
+    where = places()
+    running = find_running(where)
+    was_up = running is not None
+    try:
+        running = running or up(where)
+    except BedError as error:
+        cannot(str(error))
+        raise
+    try:
+        with network_of(running.init):
+            node = Cluster(running)
+            node.install(CRDS)
+            yield node
+    finally:
+        if not was_up:
+            down(where)
+
+
+@pytest.fixture(scope="session")
+def operator_database(postgres_server: EmbeddedPostgres) -> str:
+    """Give the connection string of the operator's database."""
+    with psycopg.connect(postgres_server.dsn("postgres"), autocommit=True) as connection:
+        connection.execute("CREATE DATABASE operator")
+    return postgres_server.dsn("operator")
+
+
+@pytest.fixture(scope="session")
+def operator(
+    cluster: Cluster, operator_database: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Operator]:
+    """Give an operator at work, with a pool of two warm gVisor pods."""
+    folder = tmp_path_factory.mktemp("operator")
+    with operator_at(cluster, operator_database, folder) as at_work:
+        cluster.pool("default", warm=2, maximum=8)
+        cluster.wait("condition=Ready", "rp", "default", 60, RUNNERS)
+        yield at_work
+    cluster.kubectl("delete", "rp,pod", "--all", "-n", RUNNERS, "--grace-period=1")
+    cluster.kubectl("delete", "wfr,wf", "--all", "-n", "default")

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from plue import __version__
-from plue.cli import config, dev, doctor, explain, init, runs, up, usage, workflows
+from plue.cli import config, dev, doctor, explain, init, operator, runs, up, usage, workflows
 from plue.cli.words import Words
 from plue.errors import PlueError
 
@@ -29,6 +29,7 @@ app = Words(
 )
 app.command("init")(init.init)
 app.command("up")(up.up)
+app.command("operator")(operator.operator)
 app.add_typer(workflows.app, name="workflow")
 app.add_typer(runs.app, name="run")
 app.command("config")(config.config)

@@ -173,7 +173,7 @@ class Submission:
 
     ``files`` are the source (path → text); ``id`` is given by who must be able to repeat the
     submission (a resource's UID), else made. ``text_inputs`` says that the inputs are a command
-    line's text, to be parsed by their declared types.
+    line's text, to be parsed by their declared types. ``pool`` outranks the workflow's own.
     """
 
     workflow: str
@@ -183,6 +183,7 @@ class Submission:
     trigger: str = "manual"
     event: Mapping[str, JsonValue] = field(default_factory=dict)
     workspace: Workspace = field(default_factory=Workspace)
+    pool: str | None = None
     priority: int = 0
     timeout: timedelta | None = None
     queue_timeout: timedelta | None = None

@@ -9,7 +9,7 @@ holds nothing in memory. A notification, or a publication, only wakes; the store
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
 from itertools import islice
 
 from plue.domain.run import RunId, StoredEvent
@@ -28,6 +28,10 @@ HEARTBEAT_SECONDS = 15.0
 UNNUMBERED = 2**62
 """The number of news whose events nobody counted. It must never become a channel's last number:
 no event has it, and its followers would ask the store for ever."""
+
+
+def _nobody(_run: RunId, _type: EventType | None) -> None:
+    """Tell nobody."""
 
 
 class _Channel:
@@ -80,11 +84,15 @@ class Feed:
         self._events = events
         self._metrics = metrics
         self._channels: dict[RunId, _Channel] = {}
+        self.on_news: Callable[[RunId, EventType | None], None] = _nobody
+        """Called for every event that was stored here, and, without a type, for every run of which
+        another process says that it has news."""
 
     def publish(self, events: Iterable[StoredEvent]) -> None:
         """Hand over events that are stored already. Cheap for runs that nobody follows."""
         touched = set()
         for event in events:
+            self.on_news(event.run, event.type)
             channel = self._channels.get(event.run)
             if channel is not None:
                 channel.publish(event)
@@ -94,6 +102,7 @@ class Feed:
 
     def wake(self, run: RunId, last: int) -> None:
         """Say that *run* has events up to *last* in the store; UNNUMBERED: have it looked up."""
+        self.on_news(run, None)
         channel = self._channels.get(run)
         if channel is None:
             return

@@ -23,12 +23,16 @@ async def host_pass(context: EngineContext, host: Host) -> None:
     """Record which runners are gone. Nothing is gone only because nobody answered."""
     seen = {runner.id: runner for runner in await host.observe()}
     gone: list[tuple[RunnerId, Reason | None, str | None]] = []
+    unlisted: list[RunnerId] = []
     for runner, _, age in await context.runners.present(host.kind):
         standing = seen.get(runner)
         if standing is None and age > _FORGOTTEN_AFTER:
-            gone.append((runner, Reason.RUNNER_LOST, "its host does not know the runner"))
+            unlisted.append(runner)
         elif standing is not None and standing.state == "gone":
             gone.append((runner, standing.reason, standing.message))
+    if unlisted:
+        unknown = await host.unknown(unlisted)
+        gone += [(r, Reason.RUNNER_LOST, "its host does not know the runner") for r in unknown]
     if gone:
         reached(Mark.RUNNER_SEEN_GONE)
     if gone and await context.runners.gone(gone):

@@ -14,7 +14,16 @@ from plue.domain.run import RunnerId
 from plue.wire.events import Reason
 from plue.wire.frames import Workspace
 
-__all__ = ["Host", "NewRunner", "NoSecrets", "Repository", "Secrets", "SeenRunner", "Sessions"]
+__all__ = [
+    "Host",
+    "Identity",
+    "NewRunner",
+    "NoSecrets",
+    "Repository",
+    "Secrets",
+    "SeenRunner",
+    "Sessions",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,11 +74,24 @@ class Host(Protocol):
         nothing of it executes.
         """
 
+    async def unknown(self, runners: Sequence[RunnerId]) -> Sequence[RunnerId]:
+        """Return those of *runners* that surely do not exist, by looking and not from memory.
+
+        Asked only about runners that ``observe`` did not list. Raises UnavailableError.
+        """
+
     async def remove(self, runner: RunnerId, *, grace: timedelta) -> None:
         """End the runner and all that it started, TERM first, KILL after *grace*.
 
         Returns when the ending has been set in motion; ``observe`` tells when it is complete.
         """
+
+
+class Identity(Protocol):
+    """Knows runners by what they can show that no one else can."""
+
+    async def is_runner(self, runner: RunnerId, token: str) -> bool:
+        """Return whether *token* proves that its bearer is *runner*. Raises UnavailableError."""
 
 
 class Sessions(Protocol):

@@ -291,7 +291,7 @@ class Engine:
             trigger=submission.trigger,
             workspace=submission.workspace,
             env=info.env,
-            pool=info.pool,
+            pool=submission.pool or info.pool,
             priority=submission.priority,
             run_timeout=submission.timeout or _time(info.timeout_seconds) or settings.run_timeout,
             queue_timeout=submission.queue_timeout

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from plue.domain.run import RunnerId
 from plue.ending import end_tasks
 from plue.engine.loop import Loop
+from plue.engine.ports import Identity
 from plue.engine.secrets import secrets_for
 from plue.engine.service import Engine
 from plue.errors import NotFoundError, RejectedError, UnavailableError
@@ -50,11 +51,14 @@ CLOSE_SECONDS = 1.0
 class Gateway:
     """Holds the runners' sessions of this process; implements ``engine.ports.Sessions``."""
 
-    def __init__(self, *, engine: Engine, models: Models | None = None) -> None:
+    def __init__(
+        self, *, engine: Engine, models: Models | None = None, identity: Identity | None = None
+    ) -> None:
         """Serve the runners of *engine*; *models* says who answers for models, and for how much.
 
-        Needs a running event loop.
+        *identity* knows runners that were given no token of ours. Needs a running event loop.
         """
+        self._identity = identity
         self.name = f"gateway-{secrets.token_hex(6)}"
         self._engine = engine
         self._context = engine.context
@@ -202,7 +206,7 @@ class Gateway:
         return socket
 
     async def _serve(self, socket: web.WebSocketResponse, hello: frames.Hello) -> None:
-        answer = await self._answer(hello)
+        answer, token = await self._answer(hello)
         if answer is None:
             await socket.close(code=CLOSE_UNKNOWN, message=b"unknown runner or wrong token")
             return
@@ -215,22 +219,36 @@ class Gateway:
             # Beside the newer one: the older may be half open and slow to close.
             self._spawn(older.close(CLOSE_REVOKED, b"a newer session of this runner stands"))
         try:
-            if await self._welcome(session, hello, answer):
+            if await self._welcome(session, hello, answer, token):
                 await session.serve()
         finally:
             await self._closed(session)
 
-    async def _answer(self, hello: frames.Hello) -> HelloAnswer | None:
+    async def _answer(self, hello: frames.Hello) -> tuple[HelloAnswer | None, str | None]:
+        """Return how the runner stands, and the token that it is to use from here on."""
         if hello.protocol != frames.PROTOCOL or "\0" in hello.runner:
-            return None
+            return None, None
+        runner = RunnerId(hello.runner)
+        answer = await self._hello(runner, hello.token)
+        if answer is not None or self._identity is None:
+            return answer, None
+        # Not a session's token, so perhaps what its host gave it to prove who it is; that is
+        # looked at once, before the runner's first session.
+        if not await self._identity.is_runner(runner, hello.token):
+            return None, None
+        token = secrets.token_urlsafe(32)
+        if not await self._context.runners.admit(runner, token):
+            return None, None
+        return await self._hello(runner, token), token
+
+    async def _hello(self, runner: RunnerId, token: str) -> HelloAnswer | None:
         return await self._context.runners.hello(
-            RunnerId(hello.runner),
-            hello.token,
-            gateway=self.name,
-            lease=self._context.settings.lease,
+            runner, token, gateway=self.name, lease=self._context.settings.lease
         )
 
-    async def _welcome(self, session: Session, hello: frames.Hello, answer: HelloAnswer) -> bool:
+    async def _welcome(
+        self, session: Session, hello: frames.Hello, answer: HelloAnswer, token: str | None
+    ) -> bool:
         """Say how things stand; False when the runner is to go."""
         found = (
             await self._context.queue.assignments([session.runner])
@@ -249,7 +267,12 @@ class Gateway:
             return False
         lease = self._context.settings.lease.total_seconds()
         await session.send(
-            frames.Welcome(epoch=session.epoch, lease_seconds=lease, holding=_holding(current))
+            frames.Welcome(
+                epoch=session.epoch,
+                lease_seconds=lease,
+                holding=_holding(current),
+                session=token,
+            )
         )
         reached(Mark.WELCOMED)
         if current is not None:

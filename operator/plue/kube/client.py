@@ -65,18 +65,15 @@ class Place:
 class ApiClient:
     """Speaks to one API server; close it, or use it as a context."""
 
-    def __init__(
-        self, login: Login, *, metrics: Metrics | None = None, agent: str = "plue"
-    ) -> None:
-        """Use *login*; requests are counted in *metrics* by verb and kind. Needs a running loop."""
-        self._login = login
+    def __init__(self, login: Login, *, agent: str = "plue") -> None:
+        """Use *login*. Needs a running loop."""
+        self._server = login.server
+        self._metrics: Metrics | None = None
+        self._http = login.session(agent=agent, timeout=_TIMEOUT)
+
+    def count_in(self, metrics: Metrics) -> None:
+        """Count requests in *metrics* from here on."""
         self._metrics = metrics
-        self._http = aiohttp.ClientSession(
-            base_url=login.server,
-            connector=aiohttp.TCPConnector(ssl=login.verify, limit=32),
-            timeout=_TIMEOUT,
-            headers={"User-Agent": agent, "Accept": "application/json"},
-        )
 
     async def __aenter__(self) -> Self:
         """Return the client."""
@@ -179,10 +176,10 @@ class ApiClient:
     ) -> Json:
         if self._metrics is not None:
             self._metrics.kube_requests.labels(verb, place.plural).inc()
-        headers = self._login.headers() | ({"Content-Type": content} if body is not None else {})
+        headers = {"Content-Type": content} if body is not None else {}
         try:
             async with self._http.request(
-                verb, path, json=body, params=query or {}, headers=headers
+                verb, f"{self._server}{path}", json=body, params=query or {}, headers=headers
             ) as answer:
                 said: Json = await answer.json(content_type=None)
                 if answer.status >= HTTPStatus.BAD_REQUEST:

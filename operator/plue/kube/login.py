@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import yaml
 
 from plue.errors import UsageError
@@ -33,10 +34,22 @@ class Login:
     token: Callable[[], str | None]
     namespace: str
 
-    def headers(self) -> dict[str, str]:
-        """Return the headers that say who we are."""
+    def session(self, *, agent: str, timeout: aiohttp.ClientTimeout) -> aiohttp.ClientSession:
+        """Return an HTTP session that says who we are with every request. Needs a running loop."""
+        return aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(ssl=self.verify, limit=64),
+            timeout=timeout,
+            headers={"User-Agent": agent, "Accept": "application/json"},
+            middlewares=(self._authorize,),
+        )
+
+    async def _authorize(
+        self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+    ) -> aiohttp.ClientResponse:
         token = self.token()
-        return {} if token is None else {"Authorization": f"Bearer {token}"}
+        if token is not None:
+            request.headers["Authorization"] = f"Bearer {token}"
+        return await handler(request)
 
 
 def find_login(environment: Mapping[str, str], *, context: str | None = None) -> Login:

@@ -151,6 +151,10 @@ class ProcessHost:
         present = [SeenRunner(id=runner, state="present") for runner in self._runners]
         return [*present, *self._gone.values()]
 
+    async def unknown(self, runners: Sequence[RunnerId]) -> Sequence[RunnerId]:
+        """Return *runners*: what this host does not list it does not have."""
+        return runners
+
     async def remove(self, runner: RunnerId, *, grace: timedelta) -> None:
         """Set the runner's end in motion; without *grace*, KILL at once (see Host)."""
         known = self._runners.get(runner)

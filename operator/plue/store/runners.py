@@ -136,6 +136,20 @@ class RunnerStore:
         run = None if row["run_id"] is None else RunId(str(row["run_id"]))
         return HelloAnswer(row["state"], row["epoch"], row["pool"], run, row["attempt"])
 
+    async def admit(self, runner: RunnerId, token: str) -> bool:
+        """Let a runner whose host vouches for it in with *token*: once, before any session of it.
+
+        False when it had a session already, or is not expected any more.
+        """
+        row = await self._database.row(
+            "admit_runner", {"id": runner, "token_hash": token_hash(token)}
+        )
+        return row is not None
+
+    async def forget_pool(self, name: str) -> None:
+        """Remove a pool: nothing is made or claimed in it any more."""
+        await self._database.rows("delete_pool", {"name": name})
+
     async def session_closed(self, runner: RunnerId, *, gateway: str, epoch: int) -> None:
         """Record that a session ended, unless a newer one stands."""
         await self._database.rows(

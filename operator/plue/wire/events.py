@@ -129,6 +129,10 @@ class Reason(StrEnum):
     TOO_MANY_STAGES = "TooManyStages"  # the workflow's code asked more often than it may
     WORKSPACE_FAILED = "WorkspaceFailed"  # the copy of the working tree could not be made
     DISK_FULL = "DiskFull"
+    OOM_KILLED = "OOMKilled"  # the runner used more memory than its limit
+    EVICTED = "Evicted"  # the node took the pod away: disk, memory or priority
+    NODE_LOST = "NodeLost"  # the pod's node went, or was shut down
+    POD_DELETED = "PodDeleted"  # somebody deleted the runner's pod
     INTERNAL = "Internal"  # a fault of Plue; the message says which
     # how a step ends
     EXIT_CODE = "ExitCode"  # the command ended with a code other than 0

@@ -207,7 +207,8 @@ class Welcome(_Frame):
 
     ``acked`` in it is the last stored number. ``started`` says that ``start`` was due: a runner
     that holds the assignment and has not begun begins now. ``assignment`` comes along when the
-    runner did not say that it holds this attempt.
+    runner did not say that it holds this attempt. ``session`` is the token to use from here on, for
+    a runner whose first one proved who it is but can be read by what it executes.
     """
 
     type: Literal["welcome"] = "welcome"
@@ -215,6 +216,7 @@ class Welcome(_Frame):
     lease_seconds: float
     holding: Holding | None = None
     assignment: Assignment | None = None
+    session: str | None = None
 
 
 class Assign(_Frame):

@@ -39,20 +39,14 @@ def pause_archive(places: Places) -> Path:
 
 def runner_archive(places: Places) -> tuple[Path, str]:
     """Return the archive of the runner image, and the image's name."""
-    sources = [
-        _RUNNER,
-        REPOSITORY / "operator/plue/wire",
-        REPOSITORY / "operator/plue/errors.py",
-        REPOSITORY / "operator/plue/__init__.py",
-    ]
-    digest = _digest(sources, f"{_SUITE} {_PACKAGES}")
+    context = _fresh(places.work / "runner-context")
+    make = [sys.executable, _RUNNER / "make_context.py", context]
+    run("gathering the runner and its libraries", make)
+    digest = _digest([context], f"{_SUITE} {_PACKAGES}")
     name = f"localhost/plue-runner:{digest}"
     archive = places.images / f"runner-{digest}.tar"
     if not archive.exists():
         base = _base(places)
-        context = _fresh(places.work / "runner-context")
-        make = [sys.executable, _RUNNER / "make_context.py", context]
-        run("gathering the runner and its libraries", make)
         _build(places, "building the runner image", context, name, archive, base=base)
     return archive, name
 

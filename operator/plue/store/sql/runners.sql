@@ -7,6 +7,9 @@ ON CONFLICT (name) DO UPDATE
 -- name: pools_of_host
 SELECT name, warm, maximum FROM pools WHERE host = %(host)s ORDER BY name;
 
+-- name: delete_pool
+DELETE FROM pools WHERE name = %(name)s;
+
 -- name: lock_pool
 -- Hold the pool while its runners are counted and rows inserted: two passes never exceed the
 -- maximum together.
@@ -63,6 +66,11 @@ UPDATE runners n
        state = CASE n.state WHEN 'starting' THEN 'idle' ELSE n.state END
  WHERE n.id = %(id)s AND n.token_hash = %(token_hash)s AND n.state <> 'gone'
 RETURNING n.state, n.epoch, n.pool, n.run_id, n.attempt;
+
+-- name: admit_runner
+-- A runner proved by its host who it is: from here on this token stands for it. Once.
+UPDATE runners SET token_hash = %(token_hash)s
+ WHERE id = %(id)s AND state = 'starting' AND connected_at IS NULL RETURNING id;
 
 -- name: session_closed
 UPDATE runners SET gateway = NULL

@@ -1,0 +1,212 @@
+"""The operator put together: engine, gateway and API on a Postgres, and a cluster's resources.
+
+Parts start in the order in which they need each other and end in the opposite one. Nothing acts
+before the runners' pods were listed: what was not looked at is not gone.
+"""
+
+import asyncio
+import contextlib
+import logging
+import signal
+from datetime import UTC, datetime
+
+import structlog
+from aiohttp import web
+
+from plue import __version__
+from plue.api.app import make_api
+from plue.api.models import Health, ServerInfo
+from plue.authoring.evaluator import Evaluator
+from plue.ending import end_tasks
+from plue.engine.loop import Loop
+from plue.engine.service import Engine
+from plue.engine.settings import EngineSettings
+from plue.errors import PlueError
+from plue.gateway.app import Gateway
+from plue.kube.access import ClusterAccess
+from plue.kube.client import ApiClient
+from plue.kube.login import Login
+from plue.kube.pod_template import RunnerPlacing
+from plue.kube.pods import PodHost
+from plue.kube.pools import Pools
+from plue.kube.runs import Runs
+from plue.kube.settings import OperatorOptions, address_of
+from plue.kube.watching import watch
+from plue.kube.workflows import Workflows
+from plue.store.blobs import Blobs
+from plue.store.database import Database
+from plue.store.migrations import migrate
+
+__all__ = ["Operator", "run_operator"]
+
+_log = structlog.get_logger(__name__)
+
+_RELIST_EVERY = 600.0
+_POLL = 2.0
+_HTTP_END_WITHIN = 2.0
+
+
+class Operator:
+    """All parts of one operator process, between ``start`` and ``close``."""
+
+    def __init__(self, options: OperatorOptions, login: Login) -> None:
+        """Prepare an operator for the cluster of *login*."""
+        self._options = options
+        self._login = login
+        self._parts = contextlib.AsyncExitStack()
+        self._watching: asyncio.Task[None] | None = None
+        self._is_ready = False
+        self.api_port = 0
+
+    async def start(self) -> None:
+        """Start all parts. Raises PlueError; nothing stays then."""
+        try:
+            await self._start()
+        except BaseException:
+            await self._parts.aclose()
+            raise
+
+    async def close(self) -> None:
+        """End cleanly; runs, runners and resources stay as they are."""
+        await self._parts.aclose()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Return at *stop*, or when the watch has ended, which it must not."""
+        if self._watching is not None:
+            await _first(stop, self._watching)
+
+    async def _start(self) -> None:
+        options = self._options
+        dsn = options.database.get_secret_value()
+        if applied := await migrate(dsn):
+            _log.info("migrated", scripts=applied)
+        database = await Database.open(dsn)
+        self._parts.push_async_callback(database.close)
+        evaluator = Evaluator()
+        await evaluator.start()
+        self._parts.push_async_callback(evaluator.close)
+        blobs = Blobs(options.data / "blobs")
+        api = ApiClient(self._login)
+        self._parts.push_async_callback(api.close)
+        placing = RunnerPlacing(options.gateway_url, options.service_account)
+        host = PodHost(api, namespace=options.namespace, placing=placing)
+        self._parts.push_async_callback(host.close)
+        engine = Engine(
+            database=database,
+            evaluator=evaluator,
+            blobs=blobs,
+            hosts=[host],
+            settings=EngineSettings(pools=()),
+        )
+        api.count_in(engine.context.metrics)
+        gateway = Gateway(engine=engine, identity=host)
+        await self._serve(gateway.app, options.gateway_listen)
+        self._parts.push_async_callback(gateway.close)
+        await self._serve(self._make_api(engine, blobs, api), options.api_listen)
+        await self._start_passes(engine, host, api)
+
+    async def _start_passes(self, engine: Engine, host: PodHost, api: ApiClient) -> None:
+        workflows = Workflows(api, engine=engine)
+        namespace = self._options.namespace
+        pools = Pools(api, context=engine.context, host=host, namespace=namespace)
+        runs = Runs(api, engine=engine, workflows=workflows, may_use=pools.may_use)
+        metrics = engine.context.metrics
+        loops = {
+            "workflows": Loop("workflows", workflows.pass_, every=_POLL, metrics=metrics),
+            "pools": Loop("pools", pools.pass_, every=_POLL, metrics=metrics),
+            "relist": Loop("relist", host.relist, every=_RELIST_EVERY, metrics=metrics),
+        }
+        workflows.wake, pools.wake = loops["workflows"].wake, loops["pools"].wake
+        await self._start_watch(workflows, pools, runs, host)
+        await host.relist()
+        await engine.start()
+        self._parts.push_async_callback(engine.close)
+        for loop in loops.values():
+            loop.start()
+            self._parts.push_async_callback(loop.close)
+        runs.start()
+        self._parts.push_async_callback(runs.close)
+        self._is_ready = True
+        _log.info("operator_started", namespace=namespace, gateway=self._options.gateway_url)
+
+    async def _start_watch(
+        self, workflows: Workflows, pools: Pools, runs: Runs, host: PodHost
+    ) -> None:
+        stop, ready = asyncio.Event(), asyncio.Event()
+        self._watching = asyncio.create_task(
+            watch(
+                self._login,
+                workflows=lambda body, gone: workflows.saw(body, deleted=gone),
+                runs=lambda body, gone: runs.saw(body, deleted=gone),
+                pools=lambda body, gone: pools.saw(body, deleted=gone),
+                pods=lambda body, gone: host.saw(body, deleted=gone),
+                stop=stop,
+                ready=ready,
+            ),
+            name="watch",
+        )
+        self._parts.push_async_callback(_end_watch, self._watching, stop)
+        await _first(ready, self._watching)
+
+    def _make_api(self, engine: Engine, blobs: Blobs, api: ApiClient) -> web.Application:
+        async def health() -> Health:
+            try:
+                await engine.ping()
+            except PlueError as error:
+                return Health(ok=False, checks={"database": error.message})
+            resources = "listed" if self._is_ready else "not listed yet"
+            return Health(ok=self._is_ready, checks={"database": "ok", "resources": resources})
+
+        info = ServerInfo(version=__version__, mode="cluster", started_at=datetime.now(UTC))
+        return make_api(
+            engine=engine,
+            blobs=blobs,
+            access=ClusterAccess(api),
+            info=info,
+            metrics=engine.metrics,
+            ready=health,
+            local_tree=None,
+        )
+
+    async def _serve(self, app: web.Application, listen: str) -> None:
+        host, port = address_of(listen)
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=_HTTP_END_WITHIN)
+        await runner.setup()
+        self._parts.push_async_callback(runner.cleanup)
+        await web.TCPSite(runner, host, port).start()
+
+
+async def _first(event: asyncio.Event, task: asyncio.Task[None]) -> None:
+    """Wait until *event* is set or *task* has ended."""
+    waiting: asyncio.Task[object] = asyncio.create_task(event.wait())
+    await asyncio.wait({waiting, task}, return_when=asyncio.FIRST_COMPLETED)
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
+
+
+async def _end_watch(watching: asyncio.Task[None], stop: asyncio.Event) -> None:
+    stop.set()
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(5):
+            await asyncio.wait([watching])
+    await end_tasks([watching])
+
+
+def run_operator(options: OperatorOptions, login: Login) -> int:
+    """Run an operator until it is told to end; return the exit code. Raises PlueError."""
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s %(message)s")
+    return asyncio.run(_live(options, login))
+
+
+async def _live(options: OperatorOptions, login: Login) -> int:
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    operator = Operator(options, login)
+    await operator.start()
+    await operator.run(stop)
+    await operator.close()
+    if not stop.is_set():
+        _log.error("watch_ended", remedy="the process ends, so that it is started anew")
+        return 1
+    return 0

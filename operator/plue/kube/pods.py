@@ -1,0 +1,317 @@
+"""Runners as pods: the Host of a cluster, and who vouches for them at the gateway.
+
+Pods are created with their row's name, so that a repeat is a conflict and no second pod. What is
+known of them comes from a watch and from paged lists; a pod is gone only when its containers were
+seen ended, or when the API server says that there never was one.
+"""
+
+import asyncio
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import structlog
+
+from plue.domain.run import RunnerId
+from plue.ending import end_tasks
+from plue.engine.ports import NewRunner, SeenRunner
+from plue.errors import (
+    ConflictError,
+    NotFoundError,
+    PlueError,
+    RejectedError,
+    UnavailableError,
+)
+from plue.kube.client import CORE, ApiClient, Json, Place
+from plue.kube.pod_state import PodEnd, Shortage, end_of, shortage_of
+from plue.kube.pod_template import (
+    AUDIENCE,
+    POOL_LABEL,
+    RUNNER_LABEL,
+    TEMPLATE_ANNOTATION,
+    PoolIdentity,
+    RunnerPlacing,
+    runner_pod,
+)
+from plue.resources.runner_pool import RunnerPoolSpec
+from plue.wire.events import Reason
+
+__all__ = ["PODS", "KnownPool", "PodHost"]
+
+_log = structlog.get_logger(__name__)
+
+PODS = Place(CORE, "pods")
+_REVIEWS = Place("authentication.k8s.io/v1", "tokenreviews")
+
+_REMEMBERED = 1000
+"""Runners that have gone and are still listed."""
+
+_BELIEVED_AFTER = 150.0
+"""Seconds after which a pod that vanished without its containers being seen ended counts as gone:
+longer than a runner may work without its lease."""
+
+_POD_NAME = "authentication.kubernetes.io/pod-name"
+_POD_UID = "authentication.kubernetes.io/pod-uid"
+
+
+@dataclass(frozen=True, slots=True)
+class KnownPool:
+    """A RunnerPool of which pods can be made."""
+
+    identity: PoolIdentity
+    spec: RunnerPoolSpec
+
+
+class PodHost:
+    """Makes, sees and ends runner pods; implements ``engine.ports.Host`` and ``Identity``."""
+
+    kind = "pod"
+
+    def __init__(self, api: ApiClient, *, namespace: str, placing: RunnerPlacing) -> None:
+        """Keep the pods in *namespace*; ``relist`` must succeed once before anything is seen."""
+        self.on_change: Callable[[], None] = _nobody
+        self.pools: dict[str, KnownPool] = {}
+        self.placing = placing
+        self._api = api
+        self._namespace = namespace
+        self._pods: dict[RunnerId, Json] = {}
+        self._gone: OrderedDict[RunnerId, SeenRunner] = OrderedDict()
+        self._vanished: dict[RunnerId, float] = {}
+        self._removed: set[RunnerId] = set()
+        self._told: set[RunnerId] = set()
+        self._troubles: dict[str, Shortage] = {}
+        self._is_complete = False
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def close(self) -> None:
+        """End what is under way; the pods stay."""
+        await end_tasks(list(self._tasks))
+
+    # ── engine.ports.Host ────────────────────────────────────────────────────────────────────────
+
+    async def create(self, runner: NewRunner) -> None:
+        """Create the runner's pod; that it is there is success. Raises UnavailableError."""
+        pool = self.pools.get(runner.pool)
+        if pool is None:
+            raise UnavailableError(f"there is no RunnerPool {runner.pool} (any more)")
+        body = runner_pod(runner.id, pool.identity, pool.spec, self.placing)
+        try:
+            made = await self._api.create(PODS, self._namespace, body)
+        except ConflictError:
+            return
+        except RejectedError as error:
+            reason = "Quota" if "exceeded quota" in error.message else "PodRefused"
+            self._troubles[runner.pool] = Shortage(reason, error.message)
+            raise UnavailableError(error.message) from error
+        except UnavailableError as error:
+            self._troubles[runner.pool] = Shortage("ApiUnavailable", error.message)
+            raise
+        self._troubles.pop(runner.pool, None)
+        self._pods.setdefault(runner.id, _slim(made))
+
+    async def observe(self) -> Sequence[SeenRunner]:
+        """Return the runners as their pods' states say. Raises UnavailableError before a list."""
+        if not self._is_complete:
+            raise UnavailableError("the runners' pods were not listed yet")
+        self._believe()
+        seen = [self._standing(runner, pod) for runner, pod in self._pods.items()]
+        self._clear_away([s.id for s in seen if s.state == "gone"])
+        vanished = [SeenRunner(runner, "present") for runner in self._vanished]
+        return [*seen, *vanished, *self._gone.values()]
+
+    async def unknown(self, runners: Sequence[RunnerId]) -> Sequence[RunnerId]:
+        """Return those of which the API server says that there is no pod."""
+        missing = []
+        for runner in runners:
+            try:
+                self._pods[runner] = _slim(await self._api.get(PODS, self._namespace, runner))
+            except NotFoundError:
+                missing.append(runner)
+        return missing
+
+    async def remove(self, runner: RunnerId, *, grace: timedelta) -> None:
+        """Delete the runner's pod."""
+        self._removed.add(runner)
+        seconds = max(1, int(grace.total_seconds()))
+        await self._api.delete(PODS, self._namespace, runner, grace=seconds)
+
+    # ── engine.ports.Identity ────────────────────────────────────────────────────────────────────
+
+    async def is_runner(self, runner: RunnerId, token: str) -> bool:
+        """Ask the API server whether the token is this very pod's, and for our audience."""
+        review = await self._api.create(
+            _REVIEWS,
+            None,
+            {
+                "apiVersion": "authentication.k8s.io/v1",
+                "kind": "TokenReview",
+                "spec": {"token": token, "audiences": [AUDIENCE]},
+            },
+        )
+        said = review.get("status") or {}
+        if not said.get("authenticated") or AUDIENCE not in (said.get("audiences") or ()):
+            return False
+        account = f"system:serviceaccount:{self._namespace}:{self.placing.service_account}"
+        user = said.get("user") or {}
+        extra = user.get("extra") or {}
+        if user.get("username") != account or extra.get(_POD_NAME) != [runner]:
+            return False
+        return extra.get(_POD_UID) == [await self._uid(runner)]
+
+    async def _uid(self, runner: RunnerId) -> str | None:
+        pod = self._pods.get(runner)
+        if pod is None:
+            try:
+                pod = _slim(await self._api.get(PODS, self._namespace, runner))
+            except NotFoundError:
+                return None
+        uid: str = pod["metadata"]["uid"]
+        return uid
+
+    # ── what is seen ─────────────────────────────────────────────────────────────────────────────
+
+    def saw(self, pod: Mapping[str, Any], *, deleted: bool) -> None:
+        """Take in what a watch says about a pod."""
+        runner = RunnerId(pod["metadata"]["name"])
+        known = self._pods.get(runner)
+        if deleted:
+            if known is None or known["metadata"]["uid"] == pod["metadata"]["uid"]:
+                self._vanish(runner, pod)
+                self.on_change()
+            return
+        if runner in self._gone:
+            return
+        self._pods[runner] = _slim(pod)
+        self._vanished.pop(runner, None)
+        if end_of(pod) is not None:
+            self.on_change()
+
+    async def relist(self) -> None:
+        """Compare what is known with the API server's list; a missed deletion is found here."""
+        since = set(self._pods)
+        listed: set[RunnerId] = set()
+        async for page in self._api.pages(PODS, namespace=self._namespace, labels=POOL_LABEL):
+            for pod in page["items"]:
+                listed.add(RunnerId(pod["metadata"]["name"]))
+                self.saw(pod, deleted=False)
+        self._is_complete = True
+        for runner in await self.unknown(sorted(since - listed)):
+            if (known := self._pods.get(runner)) is not None:
+                self._vanish(runner, known)
+        self.on_change()
+
+    def outdated(self, pool: str, template: str) -> Sequence[RunnerId]:
+        """Return the pool's pods that were made from another template."""
+        return [
+            runner
+            for runner, pod in self._pods.items()
+            if pod["metadata"]["labels"].get(POOL_LABEL) == pool
+            and pod["metadata"]["annotations"].get(TEMPLATE_ANNOTATION) != template
+        ]
+
+    def shortage(self, pool: str) -> Shortage | None:
+        """Return why the pool's pods are not there; None when nothing is known to be wrong."""
+        if (trouble := self._troubles.get(pool)) is not None:
+            return trouble
+        for pod in self._pods.values():
+            if pod["metadata"]["labels"].get(POOL_LABEL) == pool:
+                found = shortage_of(pod)
+                if found is not None:
+                    return found
+        return None
+
+    def _standing(self, runner: RunnerId, pod: Json) -> SeenRunner:
+        end = end_of(pod)
+        if end is None:
+            return SeenRunner(runner, "present")
+        reason, message = self._explained(runner, pod, end)
+        return SeenRunner(runner, "gone", reason, message)
+
+    def _explained(
+        self, runner: RunnerId, pod: Mapping[str, Any], end: PodEnd
+    ) -> tuple[Reason | None, str | None]:
+        """Return why a runner is gone, where somebody else or we ourselves deleted its pod."""
+        if runner in self._removed:
+            return None, None
+        if end.reason is Reason.RUNNER_LOST and pod["metadata"].get("deletionTimestamp"):
+            return Reason.POD_DELETED, "the runner's pod was deleted"
+        return end.reason, end.message
+
+    def _vanish(self, runner: RunnerId, pod: Mapping[str, Any]) -> None:
+        self._pods.pop(runner, None)
+        end = end_of(pod) or (_unscheduled_end(pod))
+        if end is None:
+            # Deleted by force, or with its node: its containers may still be at work.
+            self._vanished[runner] = time.monotonic()
+        else:
+            self._bury(runner, *self._explained(runner, pod, end))
+
+    def _believe(self) -> None:
+        """Count as gone what vanished so long ago that its lease has ended."""
+        latest = time.monotonic() - _BELIEVED_AFTER
+        for runner in [r for r, at in self._vanished.items() if at < latest]:
+            del self._vanished[runner]
+            self._bury(runner, Reason.NODE_LOST, "the pod vanished with its node")
+
+    def _bury(self, runner: RunnerId, reason: Reason | None, message: str | None) -> None:
+        self._removed.discard(runner)
+        self._told.discard(runner)
+        self._gone[runner] = SeenRunner(runner, "gone", reason, message)
+        while len(self._gone) > _REMEMBERED:
+            self._gone.popitem(last=False)
+
+    def _clear_away(self, ended: Sequence[RunnerId]) -> None:
+        """Delete pods that have ended, once their end was told: it is recorded by now."""
+        for runner in ended:
+            if runner in self._told and runner not in self._removed:
+                self._removed.add(runner)
+                self._spawn(self._delete(runner))
+            self._told.add(runner)
+
+    async def _delete(self, runner: RunnerId) -> None:
+        try:
+            await self._api.delete(PODS, self._namespace, runner, grace=0)
+        except PlueError as error:
+            self._removed.discard(runner)  # and again at the next pass
+            _log.warning("pod_not_deleted", runner=runner, error=error.message)
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def _unscheduled_end(pod: Mapping[str, Any]) -> PodEnd | None:
+    """Return the end of a pod that never came to a node: nothing of it ever executed."""
+    if (pod.get("spec") or {}).get("nodeName"):
+        return None
+    return PodEnd(Reason.POD_DELETED, "the runner's pod was deleted before it was scheduled")
+
+
+def _slim(pod: Mapping[str, Any]) -> Json:
+    """Return the parts of a pod that are ever looked at."""
+    metadata, status = pod["metadata"], pod.get("status") or {}
+    labels = metadata.get("labels") or {}
+    annotations = metadata.get("annotations") or {}
+    return {
+        "metadata": {
+            "name": metadata["name"],
+            "uid": metadata["uid"],
+            "deletionTimestamp": metadata.get("deletionTimestamp"),
+            "labels": {k: v for k, v in labels.items() if k in {POOL_LABEL, RUNNER_LABEL}},
+            "annotations": {k: v for k, v in annotations.items() if k == TEMPLATE_ANNOTATION},
+        },
+        "spec": {"nodeName": (pod.get("spec") or {}).get("nodeName")},
+        "status": {
+            key: status[key]
+            for key in ("phase", "reason", "message", "conditions", "containerStatuses")
+            if key in status
+        },
+    }
+
+
+def _nobody() -> None:
+    """Wake nobody: no engine is there yet."""

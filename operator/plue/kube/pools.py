@@ -1,0 +1,175 @@
+"""The pool pass of the operator: RunnerPools become the engine's pools, and say how they stand."""
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import structlog
+from pydantic import ValidationError
+
+from plue.domain.run import RunnerId
+from plue.engine.context import EngineContext
+from plue.errors import ConflictError, NotFoundError
+from plue.kube.client import ApiClient
+from plue.kube.conditions import Fact, conditions_of
+from plue.kube.objects import POOLS, Known, write_status
+from plue.kube.pod_state import Shortage
+from plue.kube.pod_template import POOL_LABEL, PoolIdentity, template_hash
+from plue.kube.pods import KnownPool, PodHost
+from plue.resources.parts import ConditionType
+from plue.resources.runner_pool import RunnerPoolSpec
+
+__all__ = ["Pools"]
+
+_log = structlog.get_logger(__name__)
+
+_SURGE = 4
+"""A quarter of a pool's warm runners is replaced at a time when its template changes."""
+
+
+class Pools:
+    """The RunnerPools of the runners' namespace, as the watch tells of them."""
+
+    def __init__(
+        self,
+        api: ApiClient,
+        *,
+        context: EngineContext,
+        host: PodHost,
+        namespace: str,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        """Keep the engine's pools and *host* as the resources in *namespace* say."""
+        self._api = api
+        self._context = context
+        self._host = host
+        self._namespace = namespace
+        self._clock = clock
+        self._known: dict[str, Known] = {}
+        self._recorded: dict[str, tuple[int, int]] = {}
+        self.wake: Callable[[], None] = lambda: None
+
+    def saw(self, body: Mapping[str, Any], *, deleted: bool) -> None:
+        """Take in what the watch says about a pool."""
+        known = Known.of(body)
+        if known.namespace != self._namespace:
+            # Said once in the log and not in a status: we have no business elsewhere.
+            _log.warning("pool_elsewhere", pool=known.name, namespace=known.namespace)
+            return
+        if deleted:
+            self._known.pop(known.name, None)
+        else:
+            self._known[known.name] = known
+        self.wake()
+
+    def may_use(self, pool: str, namespace: str) -> bool:
+        """Return whether runs of *namespace* may use *pool*; an unknown pool forbids nothing."""
+        known = self._host.pools.get(pool)
+        if known is None:
+            return True
+        allowed = known.spec.allowed_namespaces
+        return "*" in allowed or namespace in allowed
+
+    async def pass_(self) -> None:
+        """Make the engine's pools what the resources say, and report."""
+        for name in list(self._known):
+            await self._one(self._known[name])
+        for name in self._recorded.keys() - self._known.keys():
+            await self._context.runners.forget_pool(name)
+            self._host.pools.pop(name, None)
+            del self._recorded[name]
+
+    async def _one(self, known: Known) -> None:
+        try:
+            spec = RunnerPoolSpec.model_validate(known.spec)
+        except ValidationError as error:
+            await self._report(known, Fact.unready("Invalid", str(error)), {})
+            return
+        identity = PoolIdentity(known.name, known.namespace, known.uid)
+        self._host.pools[known.name] = KnownPool(identity, spec)
+        wanted = (min(spec.warm, spec.max), spec.max)
+        if self._recorded.get(known.name) != wanted:
+            await self._context.runners.record_pool(
+                known.name, host=self._host.kind, warm=wanted[0], maximum=wanted[1]
+            )
+            self._recorded[known.name] = wanted
+            self._context.wake_pools()
+        await self._replace_outdated(known.name, spec)
+        await self._status(known, spec)
+
+    async def _replace_outdated(self, name: str, spec: RunnerPoolSpec) -> None:
+        """Retire idle runners of an older template, some at a time, so that some stay warm."""
+        template = template_hash(spec, self._host.placing)
+        outdated = set(self._host.outdated(name, template))
+        if not outdated:
+            return
+        seen = await self._context.runners.view(name)
+        if seen is None:
+            return
+        under_way = sum(
+            r.state in {"starting", "retired"} and r.id not in outdated for r in seen.runners
+        )
+        idle: Sequence[RunnerId] = [
+            r.id for r in seen.runners if r.id in outdated and r.state in {"idle", "starting"}
+        ]
+        for runner in idle[: max(0, max(1, spec.warm // _SURGE) - under_way)]:
+            if await self._context.runners.retire(runner, "TemplateChanged"):
+                self._context.attend_everywhere()
+                self._context.wake_pools()
+
+    async def _status(self, known: Known, spec: RunnerPoolSpec) -> None:
+        seen = await self._context.runners.view(known.name)
+        if seen is None:
+            return
+        states = [runner.state for runner in seen.runners]
+        counts: dict[str, object] = {
+            "warm": sum(r.state == "idle" and r.connected for r in seen.runners),
+            "starting": sum(r.state == "starting" for r in seen.runners),
+            "claimed": states.count("claimed"),
+            "retiring": states.count("retired"),
+            "failed": seen.failures,
+            "queued": seen.queued,
+            "selector": f"{POOL_LABEL}={known.name}",
+            "templateHash": template_hash(spec, self._host.placing),
+        }
+        full = len(states) >= spec.max
+        fact = _readiness(counts, spec, full=full, shortage=self._host.shortage(known.name))
+        await self._report(known, fact, counts)
+
+    async def _report(self, known: Known, ready: Fact, counts: dict[str, object]) -> None:
+        facts = (
+            ready,
+            Fact(
+                ConditionType.RECONCILING,
+                holds=not ready.holds,
+                reason=ready.reason,
+                message=ready.message,
+            ),
+        )
+        conditions = conditions_of(
+            facts,
+            known.status.get("conditions") or (),
+            generation=known.generation,
+            now=self._clock(),
+        )
+        status = {"observedGeneration": known.generation, "conditions": conditions, **counts}
+        try:
+            await write_status(self._api, POOLS, known, status)
+        except ConflictError:
+            self.wake()
+        except NotFoundError:
+            self._known.pop(known.name, None)
+
+
+def _readiness(
+    counts: Mapping[str, object], spec: RunnerPoolSpec, *, full: bool, shortage: Shortage | None
+) -> Fact:
+    warm = counts["warm"]
+    if isinstance(warm, int) and warm >= spec.warm:
+        return Fact.ready("Warm", f"{warm} runners wait")
+    missing = f"{warm} of {spec.warm} runners wait"
+    if full:
+        return Fact.unready("AtMaximum", f"{missing}; there are {spec.max}, the maximum")
+    if shortage is not None:
+        return Fact.unready(shortage.reason, f"{missing}: {shortage.message}")
+    return Fact.unready("Starting", missing)

@@ -1,0 +1,416 @@
+"""The run pass: a WorkflowRun is submitted, cancelled, reported and, in time, deleted.
+
+Level-triggered, one run at a time: whatever woke it, it looks at the resource and at the engine's
+run and does what is missing. The run's id is the object's UID, so that every step can be repeated.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import structlog
+from pydantic import ValidationError
+
+from plue.domain.run import RunDetails, RunId, Submission
+from plue.ending import end_tasks
+from plue.engine.service import Engine
+from plue.errors import (
+    ConflictError,
+    NotFoundError,
+    PlueError,
+    RejectedError,
+    UnavailableError,
+)
+from plue.kube.client import ApiClient
+from plue.kube.objects import RUNS, Known, renew, write_status
+from plue.kube.run_status import pending_status, refused_status, status_of
+from plue.kube.workflows import Workflows, chosen
+from plue.resources.workflow_run import Phase, WorkflowRunSpec
+from plue.wire.events import EventType
+
+__all__ = ["Runs"]
+
+_log = structlog.get_logger(__name__)
+
+_AT_ONCE = 16
+_COALESCE = 0.2
+"""Seconds in which changes of phase are reported together."""
+
+_EVERY = 1.0
+"""Seconds between two reports of a run that only goes on."""
+
+_AGAIN = 5.0
+"""Seconds until a run that waits for something outside is looked at again."""
+
+_PHASES = frozenset({EventType.RUN_QUEUED, EventType.RUN_CLAIMED, EventType.RUN_STARTED})
+
+
+class _NotYetError(PlueError):
+    """The run cannot be submitted yet."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+@dataclass(slots=True)
+class _Run:
+    """A WorkflowRun and what was done for it by this process."""
+
+    known: Known
+    is_submitted: bool = False
+    is_cancelled: bool = False
+    failures: int = 0
+    reported_at: float = 0.0
+
+    @property
+    def has_ended(self) -> bool:
+        phase = self.known.status.get("phase")
+        return phase is not None and Phase(phase).is_end
+
+
+@dataclass(slots=True)
+class _Agenda:
+    """Which run is to be looked at when, by the loop's clock."""
+
+    due: dict[str, float] = field(default_factory=dict)
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def add(self, uid: str, at: float) -> None:
+        if at < self.due.get(uid, at + 1):
+            self.due[uid] = at
+            self.changed.set()
+
+    def take(self, now: float, busy: set[str], room: int) -> list[str]:
+        ready = [uid for uid, at in self.due.items() if at <= now and uid not in busy][:room]
+        for uid in ready:
+            del self.due[uid]
+        return ready
+
+    def next(self, busy: set[str]) -> float | None:
+        return min((at for uid, at in self.due.items() if uid not in busy), default=None)
+
+
+class Runs:
+    """The WorkflowRuns of all namespaces, as the watch tells of them."""
+
+    def __init__(
+        self,
+        api: ApiClient,
+        *,
+        engine: Engine,
+        workflows: Workflows,
+        may_use: Callable[[str, str], bool],
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        """Submit to *engine*; *may_use* says whether a pool may be used by a namespace."""
+        self._api = api
+        self._engine = engine
+        self._workflows = workflows
+        self._may_use = may_use
+        self._clock = clock
+        self._runs: dict[str, _Run] = {}
+        self._deleted: set[str] = set()
+        self._agenda = _Agenda()
+        self._busy: set[str] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._task: asyncio.Task[None] | None = None
+        workflows.on_registered = self._workflow_changed
+        engine.context.feed.on_news = self._news
+
+    def start(self) -> None:
+        """Begin; until then what is seen is only remembered."""
+        self._task = asyncio.create_task(self._forever(), name="pass-runs")
+
+    async def close(self) -> None:
+        """End, wherever it is: every step can be repeated."""
+        await end_tasks([self._task, *self._tasks])
+
+    # ── what wakes it ────────────────────────────────────────────────────────────────────────────
+
+    def saw(self, body: Mapping[str, Any], *, deleted: bool) -> None:
+        """Take in what the watch says about a run."""
+        uid = body["metadata"]["uid"]
+        if deleted:
+            run = self._runs.pop(uid, None)
+            if run is None or not run.has_ended:
+                self._deleted.add(uid)
+                self._look(uid)
+            return
+        run = self._runs.get(uid)
+        if run is None:
+            run = self._runs[uid] = _Run(Known.of(body))
+            _slim(run)
+            if run.has_ended:
+                self._look_at_ttl(run)
+            else:
+                self._look(uid)
+        elif body["metadata"]["resourceVersion"] != run.known.version and not run.has_ended:
+            renew(run.known, body)
+            self._look(uid)
+
+    def _news(self, run: RunId, type_: EventType | None) -> None:
+        known = self._runs.get(run)
+        if known is None or known.has_ended:
+            return
+        now = _now()
+        if type_ is EventType.RUN_COMPLETED:
+            self._agenda.add(run, now)
+        elif type_ in _PHASES:
+            self._agenda.add(run, now + _COALESCE)
+        else:
+            self._agenda.add(run, max(now, known.reported_at + _EVERY))
+
+    def _workflow_changed(self, key: tuple[str, str]) -> None:
+        for uid, run in self._runs.items():
+            reference = run.known.spec.get("workflowRef")
+            if (
+                not run.is_submitted
+                and reference
+                and key
+                == (
+                    run.known.namespace,
+                    reference["name"],
+                )
+            ):
+                self._look(uid)
+
+    def _look(self, uid: str, after: float = 0.0) -> None:
+        self._agenda.add(uid, _now() + after)
+
+    # ── the pass ─────────────────────────────────────────────────────────────────────────────────
+
+    async def _forever(self) -> None:
+        while True:
+            self._agenda.changed.clear()
+            room = _AT_ONCE - len(self._busy)
+            for uid in self._agenda.take(_now(), self._busy, room):
+                self._busy.add(uid)
+                task = asyncio.create_task(self._one(uid))
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
+            following = self._agenda.next(self._busy) if len(self._busy) < _AT_ONCE else None
+            wait = None if following is None else max(0.0, following - _now())
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(wait):
+                    await self._agenda.changed.wait()
+
+    async def _one(self, uid: str) -> None:
+        run = self._runs.get(uid)
+        try:
+            if run is not None:
+                await self._reconcile(uid, run)
+            elif uid in self._deleted:
+                await self._abandon(uid)
+        except ConflictError:
+            self._look(uid)
+        except NotFoundError:
+            # Between the watch and us it was deleted, or made again with another UID.
+            self._runs.pop(uid, None)
+            self._deleted.add(uid)
+            self._look(uid)
+        except PlueError as error:
+            self._retry(uid, run, error)
+        except Exception:  # noqa: BLE001 - the outermost: one bad run must not be the last
+            _log.exception("run_pass_crashed", run=uid)
+            self._look(uid, _AGAIN)
+        finally:
+            self._busy.discard(uid)
+            self._agenda.changed.set()
+
+    def _retry(self, uid: str, run: _Run | None, error: PlueError) -> None:
+        failures = 0 if run is None else run.failures
+        if run is not None:
+            run.failures += 1
+        asked = error.retry_in.total_seconds() if isinstance(error, UnavailableError) else _AGAIN
+        _log.warning("run_pass_failed", run=uid, error=error.message, failures=failures)
+        self._look(uid, min(30.0, asked * 2.0 ** min(failures, 5)))
+
+    async def _reconcile(self, uid: str, run: _Run) -> None:
+        if run.has_ended:
+            await self._expire(run)
+            return
+        # Who has a runId was submitted, perhaps by an operator before us.
+        if not run.is_submitted and run.known.status.get("runId") is None:
+            run.is_submitted = await self._submit(run)
+            if run.is_submitted:
+                # What happens within this time is reported together: most often the run's end.
+                self._look(uid, _COALESCE)
+            if not run.known.spec.get("cancel"):
+                return
+        try:
+            details = await self._engine.details(RunId(uid))
+        except NotFoundError:
+            await self._refill(run)
+            return
+        if run.known.spec.get("cancel") and not run.is_cancelled:
+            await self._engine.cancel(RunId(uid), reason="spec.cancel of the WorkflowRun")
+            run.is_cancelled = True
+        await self._report(run, details)
+        run.failures = 0
+
+    async def _refill(self, run: _Run) -> None:
+        """Give an emptied database what this resource still knows of a run that had not ended."""
+        known, run.is_submitted = run.known, False
+        if known.status.get("startedAt") is None:
+            known.status.pop("runId", None)  # never started: again from the beginning
+            self._look(known.uid)
+            return
+        message = "the run had started, and the database does not know it any more"
+        await write_status(self._api, RUNS, known, self._refused(known, "StoreLost", message))
+        _slim(run)
+
+    async def _submit(self, run: _Run) -> bool:
+        """Hand the run to the engine; False when it cannot be, and its status says why."""
+        known = run.known
+        status: dict[str, Any]
+        try:
+            submission = await self._submission(known)
+            planned = await self._engine.plan(submission)
+            pool = submission.pool or (planned.info.pool if planned.info else None)
+            self._check_pool(pool, known.namespace)
+            await self._engine.submit(submission)
+        except _NotYetError as error:
+            if known.spec.get("cancel"):
+                status = self._refused(known, "Cancelled", "cancelled before it was submitted")
+            else:
+                status = pending_status(
+                    error.reason,
+                    error.message,
+                    known.status,
+                    generation=known.generation,
+                    now=self._clock(),
+                )
+                self._look(known.uid, _AGAIN)
+        except RejectedError as error:
+            status = self._refused(known, "InvalidPlan", _said(error))
+        else:
+            run.is_submitted = True
+            return True
+        await write_status(self._api, RUNS, known, status)
+        _slim(run)
+        return False
+
+    def _check_pool(self, pool: str | None, namespace: str) -> None:
+        if pool is not None and not self._may_use(pool, namespace):
+            raise RejectedError(
+                f"the pool {pool!r} does not allow runs of namespace {namespace!r}",
+                remedy="name another in spec.pool, or add the namespace to the pool's"
+                " allowedNamespaces",
+            )
+
+    def _refused(self, known: Known, reason: str, message: str) -> dict[str, Any]:
+        return refused_status(
+            reason, message, known.status, generation=known.generation, now=self._clock()
+        )
+
+    async def _submission(self, known: Known) -> Submission:
+        try:
+            spec = WorkflowRunSpec.model_validate(known.spec)
+        except ValidationError as error:
+            raise RejectedError(f"the spec cannot be read: {error}") from error
+        function: str | None
+        if spec.workflow_ref is not None:
+            found = self._workflows.get(known.namespace, spec.workflow_ref.name)
+            if found is None:
+                name = spec.workflow_ref.name
+                raise _NotYetError(
+                    "WorkflowNotFound", f"there is no Workflow {name!r} in {known.namespace!r} yet"
+                )
+            if found.function is None:
+                raise _NotYetError("WorkflowNotReady", found.problem or "it is not evaluated yet")
+            files, function, pool = found.files, found.function, spec.pool or found.pool
+        elif spec.source is not None:
+            files, function, pool = spec.source.inline.files(), spec.function, spec.pool
+        else:
+            raise RejectedError("neither workflowRef nor source is given")
+        return Submission(
+            workflow=function or await self._only_function(files),
+            files=files,
+            inputs=dict(spec.inputs or {}),
+            text_inputs=True,
+            trigger=spec.trigger,
+            pool=pool,
+            priority=spec.priority,
+            timeout=_seconds(spec.timeout_seconds),
+            queue_timeout=_seconds(spec.queue_timeout_seconds),
+            idempotency_key=f"wfr:{known.uid}",
+            id=RunId(known.uid),
+        )
+
+    async def _only_function(self, files: Mapping[str, str]) -> str:
+        info, problem = chosen(await self._engine.describe(files), None)
+        if info is None:
+            raise RejectedError(problem)
+        return info.name
+
+    async def _report(self, run: _Run, details: RunDetails) -> None:
+        known = run.known
+        if details.run.last_event < int(known.status.get("lastEvent", 0)):
+            return  # another operator knew more than we read: a status never goes back
+        status = status_of(details, known.status, generation=known.generation, now=self._clock())
+        run.reported_at = _now()
+        await write_status(self._api, RUNS, known, status)
+        _slim(run)
+        if run.has_ended:
+            self._look_at_ttl(run)
+
+    # ── the end ──────────────────────────────────────────────────────────────────────────────────
+
+    async def _abandon(self, uid: str) -> None:
+        """Cancel the run of a resource that is gone."""
+        with contextlib.suppress(NotFoundError):
+            await self._engine.cancel(RunId(uid), reason="the WorkflowRun was deleted")
+        self._deleted.discard(uid)
+
+    def _look_at_ttl(self, run: _Run) -> None:
+        left = _time_left(run.known, self._clock())
+        if left is not None:
+            self._look(run.known.uid, max(0.0, left.total_seconds()))
+
+    async def _expire(self, run: _Run) -> None:
+        left = _time_left(run.known, self._clock())
+        if left is None:
+            return
+        if left > timedelta():
+            self._look_at_ttl(run)
+            return
+        known = run.known
+        await self._api.delete(RUNS, known.namespace, known.name, uid=known.uid)
+
+
+def _slim(run: _Run) -> None:
+    """Forget of a run that has ended what is never looked at again."""
+    if run.has_ended:
+        known = run.known
+        known.spec = {"ttlSecondsAfterFinished": known.spec.get("ttlSecondsAfterFinished")}
+        known.status = {key: known.status.get(key) for key in ("phase", "endedAt")}
+
+
+def _time_left(known: Known, now: datetime) -> timedelta | None:
+    """Return how long the resource of an ended run has to stay; None: for ever."""
+    seconds, ended = known.spec.get("ttlSecondsAfterFinished"), known.status.get("endedAt")
+    if seconds is None or ended is None:
+        return None
+    return datetime.fromisoformat(ended) + timedelta(seconds=int(seconds)) - now
+
+
+def _said(error: RejectedError) -> str:
+    """Return an error with every place that it names."""
+    diagnostics = error.details.get("diagnostics")
+    if isinstance(diagnostics, list) and diagnostics:
+        return "\n".join(
+            f"{d['file']}:{d['line']}: {d['message']}" for d in diagnostics if isinstance(d, dict)
+        )
+    return error.message + (f"; {error.remedy}" if error.remedy else "")
+
+
+def _seconds(value: int | None) -> timedelta | None:
+    return None if value is None else timedelta(seconds=value)
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

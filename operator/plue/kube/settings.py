@@ -1,0 +1,52 @@
+"""Settings of `plue operator`, read once: from the command line, else from `PLUE_…` variables."""
+
+from pathlib import Path
+from typing import Self
+
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from plue.errors import UsageError
+
+__all__ = ["OperatorOptions"]
+
+
+class OperatorOptions(BaseSettings):
+    """What the operator can be told."""
+
+    model_config = SettingsConfigDict(env_prefix="PLUE_", frozen=True, extra="ignore")
+
+    database: SecretStr = Field(description="The Postgres that holds the engine's state.")
+    data: Path = Field(default=Path("/var/lib/plue"), description="Where archives are kept.")
+    namespace: str = Field(default="plue-runners", description="Where pools and pods live.")
+    service_account: str = Field(default="plue-runner", description="The pods' account.")
+    gateway_url: str = Field(description="The address at which pods reach the gateway.")
+    gateway_listen: str = Field(default="0.0.0.0:8701", description="Where the gateway listens.")
+    api_listen: str = Field(default="127.0.0.1:8700", description="Where the API listens.")
+
+    @classmethod
+    def load(cls, **given: object) -> Self:
+        """Return the settings; what is *given* and not None outranks the environment.
+
+        Raises UsageError that names the setting.
+        """
+        try:
+            return cls.model_validate(
+                cls(**{k: v for k, v in given.items() if v is not None})  # type: ignore[arg-type]
+            )
+        except ValidationError as error:
+            first = error.errors()[0]
+            name = str(first["loc"][0])
+            raise UsageError(
+                f"--{name.replace('_', '-')} (or PLUE_{name.upper()}): {first['msg']}",
+                field=name,
+                remedy="see `plue operator --help`",
+            ) from error
+
+
+def address_of(listen: str) -> tuple[str, int]:
+    """Return host and port of ``host:port``. Raises UsageError."""
+    host, _, port = listen.rpartition(":")
+    if not host or not port.isdigit():
+        raise UsageError(f"{listen!r} is no address; write HOST:PORT", field="listen")
+    return host.strip("[]"), int(port)

@@ -1,0 +1,176 @@
+"""The workflow pass: evaluate what a Workflow holds, and say in its condition what is wrong."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import structlog
+from pydantic import ValidationError
+
+from plue.authoring.results import Description, Diagnostic, WorkflowInfo
+from plue.engine.service import Engine
+from plue.errors import ConflictError, NotFoundError
+from plue.kube.client import ApiClient
+from plue.kube.conditions import Fact, conditions_of
+from plue.kube.objects import WORKFLOWS, Known, write_status
+from plue.resources.parts import ConditionType
+from plue.resources.workflow import WorkflowSpec
+
+__all__ = ["Registered", "Workflows", "chosen", "lines_of"]
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Registered:
+    """A Workflow that was evaluated: what a run of it needs, or why there can be none."""
+
+    generation: int
+    files: Mapping[str, str]
+    function: str | None
+    pool: str | None
+    problem: str | None
+
+
+class Workflows:
+    """The Workflows of all namespaces, as the watch tells of them."""
+
+    def __init__(
+        self,
+        api: ApiClient,
+        *,
+        engine: Engine,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        """Evaluate with *engine*."""
+        self._api = api
+        self._engine = engine
+        self._clock = clock
+        self._known: dict[tuple[str, str], Known] = {}
+        self._registered: dict[tuple[str, str], Registered] = {}
+        self._changed: set[tuple[str, str]] = set()
+        self.wake: Callable[[], None] = lambda: None
+        self.on_registered: Callable[[tuple[str, str]], None] = lambda _key: None
+
+    def saw(self, body: Mapping[str, Any], *, deleted: bool) -> None:
+        """Take in what the watch says about a workflow."""
+        known = Known.of(body)
+        if deleted:
+            # Runs of it go on: their source was pinned when they were submitted.
+            self._known.pop(known.key, None)
+            self._registered.pop(known.key, None)
+            return
+        before = self._registered.get(known.key)
+        self._known[known.key] = known
+        if before is None or before.generation != known.generation:
+            self._changed.add(known.key)
+            self.wake()
+
+    def get(self, namespace: str, name: str) -> Registered | None:
+        """Return a workflow that was evaluated; None when there is none (yet)."""
+        return self._registered.get((namespace, name))
+
+    async def pass_(self) -> None:
+        """Evaluate what changed; what could not be done now is done at the next pass."""
+        for key in list(self._changed):
+            known = self._known.get(key)
+            if known is not None:
+                await self._one(known)
+            self._changed.discard(key)
+
+    async def _one(self, known: Known) -> None:
+        ready, status, registered = await self._evaluated(known)
+        self._registered[known.key] = registered
+        self.on_registered(known.key)
+        good = bool(ready.holds)
+        facts = (
+            ready,
+            Fact(ConditionType.RECONCILING, holds=False, reason="Evaluated"),
+            Fact(ConditionType.STALLED, holds=not good, reason=ready.reason, message=ready.message),
+        )
+        conditions = conditions_of(
+            facts,
+            known.status.get("conditions") or (),
+            generation=known.generation,
+            now=self._clock(),
+        )
+        whole = {"observedGeneration": known.generation, "conditions": conditions, **status}
+        try:
+            await write_status(self._api, WORKFLOWS, known, whole)
+        except ConflictError:
+            self._changed.add(known.key)
+            self.wake()
+        except NotFoundError:
+            self._known.pop(known.key, None)
+
+    async def _evaluated(self, known: Known) -> tuple[Fact, dict[str, Any], Registered]:
+        nothing: dict[str, Any] = {"revision": None, "function": None, "inputs": None}
+        try:
+            spec = WorkflowSpec.model_validate(known.spec)
+        except ValidationError as error:
+            return self._unready(known, "Invalid", str(error), nothing)
+        if spec.source.inline is None:
+            message = "git sources are not fetched by this version; give spec.source.inline"
+            return self._unready(known, "NotImplemented", message, nothing)
+        files = spec.source.inline.files()
+        described = await self._engine.describe(files)
+        info, problem = chosen(described, spec.function)
+        if info is None:
+            return self._unready(known, "InvalidSource", problem or "", nothing)
+        registered = Registered(known.generation, files, info.name, spec.pool, None)
+        message = f"{info.name} of {info.file}"
+        return Fact.ready("Evaluated", message), _described(info), registered
+
+    def _unready(
+        self, known: Known, reason: str, message: str, status: dict[str, Any]
+    ) -> tuple[Fact, dict[str, Any], Registered]:
+        _log.info("workflow_unready", namespace=known.namespace, name=known.name, reason=reason)
+        registered = Registered(known.generation, {}, None, None, message)
+        return Fact.unready(reason, message), status, registered
+
+
+def chosen(described: Description, function: str | None) -> tuple[WorkflowInfo | None, str | None]:
+    """Return the workflow that is meant, or why there is none: every error with file and line."""
+    errors = [d for d in described.diagnostics if d.severity == "error"]
+    if errors:
+        return None, lines_of(errors)
+    names = [info.name for info in described.workflows]
+    if function is not None:
+        for info in described.workflows:
+            if info.name == function:
+                return info, None
+        there = ", ".join(names) or "no workflow at all"
+        return None, f"there is no workflow {function!r} in the source; there is {there}"
+    if len(names) == 1:
+        return described.workflows[0], None
+    if not names:
+        return None, "the source has no function decorated with @workflow"
+    return None, f"the source has several workflows, so name one in function: {', '.join(names)}"
+
+
+def lines_of(diagnostics: Sequence[Diagnostic]) -> str:
+    """Return one line for each: file, line, what is wrong, what to write instead."""
+    return "\n".join(
+        f"{d.file}:{d.line}:{d.column}: {d.message}" + (f"; {d.remedy}" if d.remedy else "")
+        for d in diagnostics
+    )
+
+
+def _described(info: WorkflowInfo) -> dict[str, Any]:
+    properties = info.inputs_schema.get("properties", {})
+    required = set(info.inputs_schema.get("required", ()))
+    return {
+        "revision": info.revision,
+        "function": info.name,
+        "inputs": [
+            {
+                "name": name,
+                "type": "enum" if "enum" in schema else str(schema.get("type", "any")),
+                "required": name in required,
+                **({"description": schema["description"]} if "description" in schema else {}),
+            }
+            for name, schema in list(properties.items())[:64]
+        ],
+        "triggers": [trigger.kind for trigger in info.triggers][:64],
+    }

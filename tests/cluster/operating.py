@@ -1,0 +1,259 @@
+"""An operator at work on the real node: how tests start it, speak to it and end it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import yaml
+from cluster.bed.build import find_kubectl
+from cluster.bed.node import GATEWAY
+from cluster.bed.state import Running
+
+__all__ = ["RUNNERS", "Cluster", "Operator", "workflow_run"]
+
+RUNNERS = "plue-runners"
+_API_PORT = 8700
+_GATEWAY_PORT = 8701
+
+_STANDING = [
+    {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": RUNNERS}},
+    {
+        "apiVersion": "v1",
+        "kind": "ServiceAccount",
+        "metadata": {"name": "plue-runner", "namespace": RUNNERS},
+    },
+    {
+        "apiVersion": "v1",
+        "kind": "ServiceAccount",
+        "metadata": {"name": "watcher", "namespace": "default"},
+    },
+    {
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "ClusterRole",
+        "metadata": {"name": "watcher"},
+        "rules": [{"apiGroups": ["plue.dev"], "resources": ["workflowruns"], "verbs": ["get"]}],
+    },
+    {
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "ClusterRoleBinding",
+        "metadata": {"name": "watcher"},
+        "roleRef": {
+            "apiGroup": "rbac.authorization.k8s.io",
+            "kind": "ClusterRole",
+            "name": "watcher",
+        },
+        "subjects": [{"kind": "ServiceAccount", "name": "watcher", "namespace": "default"}],
+    },
+]
+
+
+def workflow_run(source: str, **spec: Any) -> dict[str, Any]:
+    """Return a WorkflowRun of this source alone, with a name of its own."""
+    return {
+        "apiVersion": "plue.dev/v1alpha1",
+        "kind": "WorkflowRun",
+        "metadata": {"name": f"run-{uuid4().hex[:8]}", "namespace": "default"},
+        "spec": {"source": {"inline": {"workflows": {"ci.py": source}}}, **spec},
+    }
+
+
+class Cluster:
+    """The node as a test uses it, from within its network."""
+
+    def __init__(self, running: Running) -> None:
+        """Speak to the cluster that is up."""
+        self.running = running
+
+    def kubectl(self, *arguments: str, given: Any = None, check: bool = True) -> str:
+        """Return what kubectl says; *given* goes in as JSON. An error of it fails the test."""
+        done = subprocess.run(
+            [find_kubectl(), f"--kubeconfig={self.running.inner_kubeconfig}", *arguments],
+            input=None if given is None else json.dumps(given),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+        assert done.returncode == 0 or not check, done.stderr
+        return done.stdout
+
+    def get(self, kind: str, name: str, namespace: str = "default") -> dict[str, Any]:
+        """Return an object; empty when there is none."""
+        said = self.kubectl("get", kind, name, "-n", namespace, "-o", "json", check=False)
+        found: dict[str, Any] = json.loads(said or "{}")
+        return found
+
+    def items(self, kind: str, namespace: str, *more: str) -> list[dict[str, Any]]:
+        """Return the objects of a kind."""
+        said = json.loads(self.kubectl("get", kind, "-n", namespace, "-o", "json", *more))
+        items: list[dict[str, Any]] = said["items"]
+        return items
+
+    def apply(self, *objects: dict[str, Any]) -> None:
+        """Apply objects."""
+        self.kubectl(
+            "apply", "-f", "-", given={"kind": "List", "apiVersion": "v1", "items": objects}
+        )
+
+    def wait(
+        self, condition: str, kind: str, name: str, seconds: float = 60, ns: str = "default"
+    ) -> None:
+        """Wait as a person would: `kubectl wait --for=condition=…`."""
+        self.kubectl(
+            "wait", f"--for={condition}", f"{kind}/{name}", "-n", ns, f"--timeout={seconds:.0f}s"
+        )
+
+    def install(self, crds: Path) -> None:
+        """Install the resources and what stands around them."""
+        self.kubectl("apply", "--server-side", "-f", str(crds))
+        for file in crds.glob("*.yaml"):
+            name = yaml.safe_load(file.read_text())["metadata"]["name"]
+            self.kubectl("wait", "--for=condition=Established", f"crd/{name}", "--timeout=30s")
+        self.apply(*_STANDING)
+
+    def pool(self, name: str, *, warm: int, maximum: int, **spec: Any) -> None:
+        """Apply a pool of small runners of this repository's image."""
+        self.apply(
+            {
+                "apiVersion": "plue.dev/v1alpha1",
+                "kind": "RunnerPool",
+                "metadata": {"name": name, "namespace": RUNNERS},
+                "spec": {
+                    "warm": warm,
+                    "max": maximum,
+                    "image": self.running.runner_image,
+                    "imagePullPolicy": "Never",
+                    "resources": {
+                        "requests": {"cpu": "10m", "memory": "64Mi"},
+                        "limits": {"cpu": "2", "memory": "512Mi", "ephemeral-storage": "1Gi"},
+                    },
+                    **spec,
+                },
+            }
+        )
+
+
+@dataclass(slots=True)
+class Operator:
+    """One `plue operator` process on the node's own network."""
+
+    cluster: Cluster
+    dsn: str
+    folder: Path
+    _process: subprocess.Popen[bytes] | None = None
+    _token: str = field(default="")
+
+    @property
+    def log(self) -> str:
+        """What it has said."""
+        return (self.folder / "operator.log").read_text(errors="replace")
+
+    def start(self) -> None:
+        """Start it and wait until it is ready."""
+        environment = {
+            name: value for name, value in os.environ.items() if not name.startswith("PLUE_")
+        } | {
+            "KUBECONFIG": self.cluster.running.inner_kubeconfig,
+            "PLUE_DATABASE": self.dsn,
+            "PLUE_DATA": str(self.folder / "data"),
+            "PLUE_GATEWAY_URL": f"http://{GATEWAY}:{_GATEWAY_PORT}",
+            "PLUE_GATEWAY_LISTEN": f"{GATEWAY}:{_GATEWAY_PORT}",
+            "PLUE_API_LISTEN": f"127.0.0.1:{_API_PORT}",
+        }
+        program = "from plue.cli.main import main; main()"
+        with (self.folder / "operator.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", program, "operator"],
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+        until("the operator is ready", self._is_ready, seconds=60, but=self._check)
+
+    def kill(self) -> None:
+        """End it as a crash would."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def stop(self) -> None:
+        """End it cleanly."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGTERM)
+            self._process.wait(timeout=30)
+            self._process = None
+
+    def _check(self) -> None:
+        assert self._process is not None
+        assert self._process.poll() is None, self.log[-3000:]
+
+    def _is_ready(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{_API_PORT}/readyz", timeout=2) as said:
+                return bool(said.status == 200)
+        except (urllib.error.URLError, OSError):
+            return False
+
+    def ask(
+        self, path: str, *, token: str | None = None, accept: str = "application/json"
+    ) -> bytes:
+        """Return what the API answers to a caller who may read runs."""
+        if token is None:
+            self._token = (
+                self._token
+                or self.cluster.kubectl("create", "token", "watcher", "--audience=plue-api").strip()
+            )
+            token = self._token
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{_API_PORT}{path}",
+            headers={"Authorization": f"Bearer {token}", "Accept": accept},
+        )
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            body: bytes = answer.read()
+            return body
+
+    def events(self, run: str) -> list[dict[str, Any]]:
+        """Return all events of a run that has ended."""
+        lines = self.ask(f"/api/v1/runs/{run}/events", accept="application/x-ndjson").splitlines()
+        return [json.loads(line) for line in lines if line.strip()]
+
+
+def until(
+    what: str,
+    true: Callable[[], Any],
+    *,
+    seconds: float = 30,
+    but: Callable[[], None] = lambda: None,
+) -> Any:
+    """Ask *true* until it gives something; fails the test after *seconds*."""
+    end = time.monotonic() + seconds
+    while True:
+        if found := true():
+            return found
+        but()
+        assert time.monotonic() < end, f"{what}: not within {seconds} s"
+        time.sleep(0.1)
+
+
+@contextmanager
+def operator_at(cluster: Cluster, dsn: str, folder: Path) -> Iterator[Operator]:
+    """Give an operator that is ready; it is ended afterwards."""
+    operator = Operator(cluster, dsn, folder)
+    try:
+        operator.start()
+        yield operator
+    finally:
+        operator.kill()
