@@ -89,6 +89,64 @@ class Record:
     def __getitem__(self, name: str) -> Any: ...
     def __contains__(self, name: object) -> bool: ...
 
+class Repository:
+    """A repository and the commit of the run; None where it is not known."""
+
+    name: Any
+    owner: Any
+    full_name: Any
+    url: Any
+    default_branch: Any
+    sha: Any
+
+class Commit:
+    """One side of a pull request."""
+
+    ref: Any
+    """The branch's short name."""
+    sha: Any
+
+class PullRequest:
+    """The pull request of an event."""
+
+    number: Any
+    title: Any
+    body: Any
+    url: Any
+    state: Any
+    draft: Any
+    merged: Any
+    author: Any
+    labels: Any
+    base: Commit
+    head: Commit
+
+class Schedule:
+    """The time of a scheduled run."""
+
+    cron: Any
+    time: Any
+    """When it was due: RFC 3339, in UTC."""
+
+class Event:
+    """What triggered a run. All fields exist; those that do not apply are None."""
+
+    kind: Any
+    """``manual``, ``push``, ``pull_request`` or ``schedule``."""
+    action: Any
+    ref: Any
+    """The full name: ``refs/heads/main``."""
+    branch: Any
+    tag: Any
+    sha: Any
+    before: Any
+    actor: Any
+    repository: Any
+    pull_request: Any
+    schedule: Any
+    payload: Any
+    """What the other side sent, as it was."""
+
 class Called:
     """A called workflow; its steps are named ``call/step``."""
 
@@ -131,8 +189,10 @@ class Context:
 
     inputs: Record
     """The run's inputs, checked and with defaults filled in."""
-    event: Record
+    event: Event
     """What triggered the run; fields that do not apply are None."""
+    repo: Repository
+    """The repository, as far as the event or the working tree knows it."""
     env: Record
     """The workflow's own ``env=``."""
     git: Git

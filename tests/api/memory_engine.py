@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
+from pydantic import JsonValue
 from pydantic_core import to_json
 from typing_extensions import override
 
@@ -329,6 +330,10 @@ class MemoryTree:
     async def sources(self) -> Sources:
         """Return it."""
         return Sources(await self.files())
+
+    async def facts(self) -> Mapping[str, JsonValue]:
+        """Return a commit."""
+        return {"ref": "refs/heads/main", "sha": "abc", "repository": {"name": "project"}}
 
     async def snapshot(self) -> Workspace:
         """Return a blob's name."""

@@ -116,7 +116,7 @@ async def test_create_hands_everything_to_the_engine(served: Served) -> None:
         "inputs": {"env": "1"},
         "text_inputs": True,
         "trigger": "push",
-        "event": {"ref": "refs/heads/main", "deep": [{"a": None}]},
+        "event": {"ref": "refs/heads/main", "payload": {"deep": [{"a": None}]}},
         "priority": -5,
         "workspace": {"kind": "none"},
         "files": {"ci.py": "def ci(ctx): ..."},
@@ -128,7 +128,7 @@ async def test_create_hands_everything_to_the_engine(served: Served) -> None:
     made = served.engine.records[0].submission
     assert made.files == body["files"]
     assert made.inputs == body["inputs"]
-    assert made.event == body["event"]
+    assert made.event == {"kind": "push", "branch": "main", **body["event"]}
     assert (made.text_inputs, made.trigger, made.priority) == (True, "push", -5)
     assert made.timeout == timedelta(seconds=90)
     assert made.queue_timeout == timedelta(seconds=1.5)

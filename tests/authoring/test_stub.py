@@ -82,7 +82,7 @@ def ci(ctx: Context) -> None:
     build = ctx.run("build", "make", retry=2, output=schema(version=str, note=optional(str)))
     one, two = ctx.parallel([ctx.run("a", f"x {build.version}"), ctx.run("b", ["x", build.stdout])])
     if build.stdout.tail(3) == "ok" and int(build.outputs.count) > 3:
-        ctx.fail(f"no {ctx.inputs.env} {ctx.event.ref}")
+        ctx.fail(f"no {ctx.inputs.env} {ctx.event.ref} {ctx.event.pull_request.number} {ctx.repo.name}")
     ctx.success(version=build.outputs.version)
 """
 

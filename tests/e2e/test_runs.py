@@ -101,7 +101,7 @@ def test_inputs_and_the_event_reach_the_steps(up: Up, project: Project) -> None:
     notes.write_text("two\nlines")
     event = {"actor": "$(id) o'neil", "ref": "refs/heads/x; y"}
     words = ["-i", "env=production", "-i", "count=007", "-i", f"notes=@{notes}"]
-    words += ["-i", "tags=a", "-i", "tags=b", "--event", json.dumps(event)]
+    words += ["-i", "tags=a", "-i", "tags=b", "--event-file", json.dumps(event)]
     done = project.plue("workflow", "run", "deploy", *words)
     notes.unlink()
     assert done.returncode == 0, done.stdout + done.stderr
@@ -116,7 +116,12 @@ def test_inputs_and_the_event_reach_the_steps(up: Up, project: Project) -> None:
         "notes": "two\nlines",
         "tags": ["a", "b"],
     }
-    assert detail["event"] == event
+    assert detail["event"] == {
+        "kind": "manual",
+        "branch": "x; y",
+        "repository": {"name": "repo"},
+        **event,
+    }
 
 
 def test_shell_metacharacters_stay_text(up: Up, project: Project) -> None:

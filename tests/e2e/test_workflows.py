@@ -79,7 +79,7 @@ def test_every_error_of_every_file_is_shown_at_once(tmp_path: Path) -> None:
         ),
         pytest.param(["deploy", "-i", "env=staging"], ["`count` is required"], id="missing"),
         pytest.param(["ci", "-i", "x"], ["-i x: an input is NAME=VALUE"], id="form"),
-        pytest.param(["ci", "--event", "{"], ["--event is not JSON"], id="event"),
+        pytest.param(["ci", "--event-file", "{"], ["--event-file is not JSON"], id="event"),
         pytest.param(["ci", "--timeout", "soon"], ["'soon' is no duration"], id="time"),
         pytest.param(["ci", "--tiemout", "5"], ["No such option: --tiemout", "--timeout"], id="option"),
     ],

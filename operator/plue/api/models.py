@@ -127,6 +127,7 @@ class ParseRequest(_Request):
     )
     workflow: str | None = Field(default=None, description="Also plan this one.", max_length=200)
     inputs: dict[str, JsonValue] = {}
+    trigger: Literal["manual", "push", "pull_request", "schedule"] = "manual"
     event: dict[str, JsonValue] | None = None
     text_inputs: bool = False
 
@@ -162,7 +163,11 @@ class CreateRun(_Request):
         description="The inputs are text from a command line, to be parsed by declared type.",
     )
     trigger: Literal["manual", "push", "pull_request", "schedule"] = "manual"
-    event: dict[str, JsonValue] = Field(default={}, description="The trigger's payload.")
+    event: dict[str, JsonValue] = Field(
+        default={},
+        description="What ctx.event has: ref, sha, before, actor, repository, pull_request …; "
+        "what the tree knows is filled in.",
+    )
     priority: int = Field(default=0, ge=-1000, le=1000, description="Higher runs first.")
     workspace: WorkspaceBody = WorkspaceBody()
     files: dict[str, str] | None = Field(

@@ -9,6 +9,7 @@ from plue.api.models import CancelRun, CreateRun, Rerun, RunDetail, WorkspaceBod
 from plue.api.queries import RunsQuery
 from plue.api.routes import Call, Nothing, Outcome, Reply
 from plue.api.views import run_detail, run_page
+from plue.domain.event import event_of, with_tree
 from plue.domain.run import RunFilter, RunId, Submission
 from plue.engine.ports import Repository
 from plue.engine.service import Engine
@@ -110,13 +111,16 @@ async def create_run(call: Call[Nothing, CreateRun]) -> Outcome:
     """Make a run."""
     app, body = call.request.app, call.body
     tree = app[TREE]
+    event = event_of(body.trigger, body.event)
+    if tree is not None and body.workspace.kind in {"tree", "in_place"}:
+        event = with_tree(event, await tree.facts())
     submission = Submission(
         workflow=body.workflow,
         files=await _source(body, tree),
         inputs=body.inputs,
         text_inputs=body.text_inputs,
         trigger=body.trigger,
-        event=body.event,
+        event=event,
         workspace=await _workspace(body.workspace, tree, app[BLOBS]),
         priority=body.priority,
         timeout=_seconds(body.timeout_seconds),

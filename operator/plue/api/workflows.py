@@ -6,6 +6,7 @@ from plue.api.problems import did_you_mean
 from plue.api.routes import Call, Nothing, Outcome
 from plue.api.views import diagnostic_bodies, workflow_body, workflow_list
 from plue.authoring.results import Diagnostic, Planned
+from plue.domain.event import event_of
 from plue.domain.run import Submission
 from plue.errors import NotFoundError, RejectedError
 
@@ -41,7 +42,8 @@ async def _planned(call: Call[Nothing, ParseRequest], workflow: str) -> Planned:
             files=body.files,
             inputs=body.inputs,
             text_inputs=body.text_inputs,
-            event=body.event or {},
+            event=event_of(body.trigger, body.event or {}),
+            trigger=body.trigger,
         )
     )
 

@@ -32,6 +32,7 @@ __all__ = [
     "parse_duration",
     "parse_event",
     "parse_inputs",
+    "parse_trigger",
     "similar",
 ]
 
@@ -54,9 +55,23 @@ Inputs = Annotated[
         help="An input; @file takes the value from a file. A list: repeat it, or give JSON.",
     ),
 ]
-Event = Annotated[
+EventKind = Annotated[
+    str | None,
+    typer.Option(
+        "--event",
+        metavar="KIND",
+        help="As if by push, pull_request or schedule [default: manual].",
+    ),
+]
+EventFile = Annotated[
     str | None,
     typer.Option(metavar="FILE|JSON", help="What ctx.event has: JSON, a file of it, or - ."),
+]
+Ref = Annotated[
+    str | None, typer.Option(metavar="REF", help="The event's branch, or refs/tags/v1.")
+]
+Base = Annotated[
+    str | None, typer.Option(metavar="BRANCH", help="The branch that a pull request goes into.")
 ]
 
 
@@ -111,17 +126,25 @@ def plan(
     name: str,
     *,
     inputs: Inputs = None,
-    event: Event = None,
+    event: EventKind = None,
+    event_file: EventFile = None,
+    ref: Ref = None,
+    base: Base = None,
     as_json: AsJson = False,
 ) -> None:
     """Show what a run would do, without running it.
 
     Example: plue workflow plan deploy -i env=staging
     """
+    from plue.domain.event import event_of, with_tree
+    from plue.local.history import history_of, tree_facts
     from plue.local.reading import source_files
 
-    values, payload = parse_inputs(inputs or []), parse_event(event)
-    files = source_files(here().root)
+    root = here().root
+    values = parse_inputs(inputs or [])
+    kind, given = parse_trigger(event, event_file, ref=ref, base=base)
+    payload = with_tree(event_of(kind, given), tree_facts(root, history_of(root)))
+    files = source_files(root)
     planned = _evaluate(
         lambda evaluator: evaluator.plan(
             files, name, inputs=values, event=payload, text_inputs=True
@@ -145,7 +168,10 @@ def run(
     name: str,
     *,
     inputs: Inputs = None,
-    event: Event = None,
+    event: EventKind = None,
+    event_file: EventFile = None,
+    ref: Ref = None,
+    base: Base = None,
     in_place: Annotated[
         bool, typer.Option(help="Run in the working tree itself instead of a copy.")
     ] = False,
@@ -170,6 +196,8 @@ def run(
 
       plue workflow run deploy -i env=staging -i "notes=@notes.md" --timeout 20m
 
+      plue workflow run ci --event pull_request --base main
+
       plue workflow run checks --json | jq .type
 
     Exit codes: 0 succeeded, 1 failed, 2 wrong usage, 124 timed out, 130 cancelled.
@@ -177,11 +205,13 @@ def run(
     """
     from plue.cli.follow import Left, Shown, follow
 
+    kind, given = parse_trigger(event, event_file, ref=ref, base=base)
     body = {
         "workflow": name,
         "inputs": parse_inputs(inputs or []),
         "text_inputs": True,
-        "event": parse_event(event),
+        "trigger": kind,
+        "event": given,
         "priority": priority,
         "workspace": {"kind": "in_place" if in_place else "tree"},
         "timeout_seconds": parse_duration(timeout) if timeout else None,
@@ -221,6 +251,42 @@ def parse_inputs(words: Sequence[str]) -> dict[str, "JsonValue"]:
     return {name: values[0] if len(values) == 1 else [*values] for name, values in found.items()}
 
 
+_KINDS = ("manual", "push", "pull_request", "schedule")
+
+
+def parse_trigger(
+    kind: str | None, file: str | None, *, ref: str | None, base: str | None
+) -> tuple[str, dict[str, Any]]:
+    """Return a trigger's kind and its event, from what the command line says of them.
+
+    Raises UsageError.
+    """
+    if kind is not None and kind not in _KINDS:
+        json_text = kind.lstrip().startswith("{") or kind == "-"
+        raise UsageError(
+            f"--event {kind[:40]}: there is no such trigger",
+            field="event",
+            remedy="give JSON with --event-file" if json_text else f"kinds are {', '.join(_KINDS)}",
+        )
+    event = parse_event(file)
+    kind = kind or str(event.get("kind") or "manual")
+    if base is not None and kind != "pull_request":
+        raise UsageError(
+            "--base belongs to --event pull_request", field="base", remedy="leave --base out"
+        )
+    if kind == "pull_request":
+        request = dict(event.get("pull_request") or {})
+        given = {"head": ref, "base": base}
+        sides = {
+            side: {**(request.get(side) or {}), "ref": name} for side, name in given.items() if name
+        }
+        event["pull_request"] = {**request, **sides}
+        event.setdefault("action", "opened")
+    elif ref is not None:
+        event["ref"] = ref
+    return kind, event
+
+
 def parse_event(given: str | None) -> dict[str, Any]:
     """Return the event from JSON text, a file of it, or `-` for standard input."""
     if given is None:
@@ -229,13 +295,13 @@ def parse_event(given: str | None) -> dict[str, Any]:
     if given == "-":
         text = sys.stdin.read()
     elif not given.lstrip().startswith("{"):
-        text = _read(Path(given), "--event")
+        text = _read(Path(given), "--event-file")
     try:
         event = json.loads(text)
     except ValueError as error:
-        raise UsageError(f"--event is not JSON: {error}", field="event") from error
+        raise UsageError(f"--event-file is not JSON: {error}", field="event") from error
     if not isinstance(event, dict):
-        raise UsageError("--event is not a JSON object", field="event")
+        raise UsageError("--event-file is not a JSON object", field="event")
     return event
 
 

@@ -9,6 +9,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Literal, Protocol
 
+from pydantic import JsonValue
+
 from plue.authoring.sources import Sources
 from plue.domain.run import RunnerId
 from plue.wire.events import Reason
@@ -149,6 +151,12 @@ class Repository(Protocol):
 
     async def sources(self) -> Sources:
         """Return the same with what is wrong in the others; the same object when unchanged."""
+
+    async def facts(self) -> Mapping[str, JsonValue]:
+        """Return what an event of the tree knows: ``ref``, ``sha``, ``repository``.
+
+        Raises UnavailableError.
+        """
 
     async def snapshot(self) -> Workspace:
         """Copy the working tree as it is now, without what git ignores, into the blob store.

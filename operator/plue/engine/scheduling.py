@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from plue.authoring.results import Description
+from plue.domain.event import with_tree
 from plue.domain.run import RunId, Submission
 from plue.domain.schedules import DueSchedule, fires
 from plue.engine.context import EngineContext
@@ -75,7 +76,10 @@ class Scheduler:
                     workflow=due.workflow,
                     files=await self._repository.files(),
                     trigger="schedule",
-                    event={"kind": "schedule", "cron": due.cron, "time": at},
+                    event=with_tree(
+                        {"schedule": {"cron": due.cron, "time": at}},
+                        await self._repository.facts(),
+                    ),
                     workspace=await self._repository.snapshot(),
                     idempotency_key=f"schedule {self._scope} {due.workflow} {due.cron} {at}",
                 )

@@ -8,7 +8,7 @@ import asyncio
 import uuid
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import date, timedelta
 from functools import partial
 
@@ -21,6 +21,7 @@ from plue.authoring.registry import Registry
 from plue.authoring.results import Description, Planned, WorkflowInfo
 from plue.domain.budget import Amount
 from plue.domain.clock import StoreClock
+from plue.domain.event import event_of
 from plue.domain.run import RunDetails, RunFilter, RunId, RunPageOf, StoredEvent, Submission
 from plue.engine.claiming import claim_pass, unaccepted_pass
 from plue.engine.context import EngineContext
@@ -226,6 +227,7 @@ class Engine:
             earlier = await context.runs.by_key(submission.idempotency_key)
             if earlier is not None:
                 return earlier
+        submission = replace(submission, event=event_of(submission.trigger, submission.event))
         planned = await self.plan(submission)
         plan, info = _complete(planned)
         await refuse_missing(context.secrets, plan.steps)

@@ -9,7 +9,7 @@ import io
 import os
 import stat
 import tarfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import BinaryIO
 
 from plue.errors import RejectedError
@@ -20,8 +20,13 @@ _CHUNK = 1024 * 1024
 _IN_MEMORY = 4 * 1024 * 1024
 
 
-def tar_of(root: bytes, names: Sequence[bytes]) -> Iterator[bytes]:
+def tar_of(
+    root: bytes, names: Sequence[bytes], made: Iterable[tuple[bytes, bytes]] = ()
+) -> Iterator[bytes]:
     """Yield the archive of *names* (sorted, below *root*) in chunks of about a MiB.
+
+    After them come the files that were *made* for it: a path and its content, or a path that ends
+    with a slash for an empty folder.
 
     Files that have gone meanwhile are left out, and so are folders that git lists for
     submodules, sockets, pipes and devices. Raises RejectedError for what cannot be read.
@@ -52,6 +57,13 @@ def tar_of(root: bytes, names: Sequence[bytes]) -> Iterator[bytes]:
                     f" {error.strerror}",
                     remedy="make it readable, or let .gitignore name it",
                 ) from error
+        for name, content in made:
+            info = tarfile.TarInfo(name.rstrip(b"/").decode("utf-8", "surrogateescape"))
+            info.mode, info.size = 0o644, len(content)
+            if name.endswith(b"/"):
+                info.type, info.mode = tarfile.DIRTYPE, 0o755
+            archive.addfile(info, io.BytesIO(content))
+            yield from sink.taken(_CHUNK)
     yield from sink.taken(0)
 
 

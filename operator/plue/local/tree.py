@@ -6,13 +6,15 @@ Local mode's implementation of engine.ports.Repository. Reading is left to
 
 import asyncio
 import os
-import subprocess
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from pydantic import JsonValue
+
 from plue.authoring.sources import Sources
-from plue.errors import NotFoundError, UnavailableError
+from plue.errors import NotFoundError
 from plue.local.archive import tar_of
+from plue.local.history import Listed, history_of, list_files, tree_facts
 from plue.local.reading import FOLDER, LEFT_OUT, SourceReader
 from plue.local.secrets import SECRETS_FILE
 from plue.store.blobs import Blobs
@@ -36,17 +38,22 @@ def find_root(start: Path) -> Path:
     )
 
 
-def names_in(root: Path) -> Sequence[bytes]:
+def names_in(root: Path, listed: Sequence[Listed] | None = None) -> Sequence[bytes]:
     """Return the paths below *root* that belong to the tree, sorted, as bytes without `./`.
 
-    With git: what it tracks, and what it neither tracks nor ignores. Without: everything but
-    folders that tools make again. The file of secrets never does. Raises UnavailableError when
-    git fails.
+    With git: what it tracks, and what it neither tracks nor ignores (*listed*, when it was asked
+    already). Without: everything but folders that tools make again. The file of secrets never
+    does. Raises UnavailableError when git fails.
     """
+    if listed is None:
+        listed = _listed(root)
+    names = _walked_names(root) if listed is None else [one.path for one in listed]
+    return sorted({*names} - {SECRETS_FILE.encode()})
+
+
+def _listed(root: Path) -> Sequence[Listed] | None:
     inside_git = any((folder / ".git").exists() for folder in (root, *root.parents))
-    names = _git_names(root) if inside_git else None
-    found = set(_walked_names(root) if names is None else names)
-    return sorted(found - {SECRETS_FILE.encode()})
+    return list_files(root) if inside_git else None
 
 
 class Tree:
@@ -71,37 +78,28 @@ class Tree:
 
         Raises RejectedError when a file cannot be read, UnavailableError when the disk is full.
         """
-        names = await asyncio.to_thread(names_in, self.root)
-        chunks = _from_thread(tar_of(os.fsencode(self.root), names))
+        listed, history = await asyncio.gather(
+            asyncio.to_thread(_listed, self.root), asyncio.to_thread(history_of, self.root)
+        )
+        names = await asyncio.to_thread(names_in, self.root, listed)
+        made = () if history is None or listed is None else history.files(listed)
+        chunks = _from_thread(tar_of(os.fsencode(self.root), names, made))
         blob, _ = await self._blobs.put(chunks)
         return Workspace(kind="blob", blob=blob)
+
+    async def facts(self) -> Mapping[str, JsonValue]:
+        """Return what an event of this tree knows: ref, sha, repository.
+
+        Raises UnavailableError when git fails.
+        """
+        history = await asyncio.to_thread(history_of, self.root)
+        return tree_facts(self.root, history)
 
 
 async def _from_thread(chunks: Iterator[bytes]) -> AsyncIterator[bytes]:
     # Reading the disk blocks: each chunk is made in a thread, one after another.
     while chunk := await asyncio.to_thread(next, chunks, b""):
         yield chunk
-
-
-def _git_names(root: Path) -> list[bytes] | None:
-    """Return what git lists; None where there is no git program."""
-    # Variables of an outer git (a hook's GIT_DIR, GIT_INDEX_FILE) would show another tree.
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("GIT_")}
-    # The tree's owner may be another (containers): its workflows are about to run anyway. A file
-    # system monitor is a program that the repository names; listing files needs none.
-    words = ["git", "-c", "safe.directory=*", "-c", "core.fsmonitor=false", "-C", str(root)]
-    words += ["ls-files", "--cached", "--others", "--exclude-standard", "-z"]
-    try:
-        listed = subprocess.run(words, capture_output=True, check=False, env=environment)
-    except FileNotFoundError:
-        return None
-    if listed.returncode != 0:
-        said = listed.stderr.decode(errors="replace").strip()
-        raise UnavailableError(
-            f"git cannot list the files of {root}: {said}",
-            remedy="see that `git status` works there",
-        )
-    return [name for name in listed.stdout.split(b"\0") if name]
 
 
 def _walked_names(root: Path) -> list[bytes]:

@@ -33,6 +33,7 @@ from plue.authoring.sandbox.steps import (
 from plue.authoring.sandbox.texts import text_of
 from plue.authoring.sandbox.values import Guarded, Record, Ref, SecretPart, Text, settle, unmark
 from plue.authoring.sandbox.workspace import GitSteps, WorkspaceSteps, bases_of
+from plue.domain.event import complete_event, repository_of
 
 __all__ = ["Branches", "Context", "Defaults"]
 
@@ -43,7 +44,6 @@ _RUN: Final = (
 _CLEANUP: Final = ("name", "cmd", "env", "cwd", "stdin", "shell", "timeout")
 _NOT_YET: Final = {
     "cache": "the option cache=",
-    "repo": "ctx.repo",
     "cache_key": "ctx.cache_key",
     "approval": "ctx.approval",
     "llm": "model steps",
@@ -97,7 +97,8 @@ class Context(Guarded):
             "success": self.success,
             "call": self.call,
             "inputs": inputs,
-            "event": Record(event),
+            "event": Record(complete_event(event), strict="ctx.event"),
+            "repo": Record(repository_of(event), strict="ctx.repo"),
             "env": Environment(defaults.env),
             "secrets": Secrets(),
             "git": GitSteps(book, _refuse_generator, bases_of(event)),
@@ -112,7 +113,7 @@ class Context(Guarded):
     def attribute(self, name: str) -> object:
         """Return what ``ctx.<name>`` is."""
         if name in self._read:
-            self._book.saw_values |= name in ("inputs", "event")
+            self._book.saw_values |= name in ("inputs", "event", "repo")
             return self._read[name]
         if name in _NOT_YET:
             raise unsupported(_NOT_YET[name])

@@ -267,7 +267,7 @@ class Job:
     def _try(self, workflow: Declared) -> None:
         """Evaluate with invented inputs, for errors that do not depend on them."""
         inputs = {name: _sample(kind) for name, kind in workflow.options.inputs.items()}
-        book, context, ended = self._call(workflow, inputs, _SAMPLE_EVENT)
+        book, context, ended = self._call(workflow, inputs, _sample_event(workflow))
         certain = [problem for problem in book.problems if not problem.from_values]
         if ended is not None and not ended.from_values:
             guessed = ended.code == Code.WORKFLOW_ERROR and book.saw_values
@@ -452,14 +452,29 @@ class Job:
         }
 
 
+_COMMIT: Final = "0" * 40
 _SAMPLE_EVENT: Final[Json] = {
     "kind": "push",
     "ref": "refs/heads/main",
     "branch": "main",
-    "sha": "0" * 40,
+    "sha": _COMMIT,
+    "before": _COMMIT,
     "actor": "someone",
-    "action": "opened",
+    "repository": {"name": "project", "default_branch": "main", "url": "https://example.com/x"},
 }
+
+
+def _sample_event(workflow: Declared) -> Json:
+    """Invent the event of the workflow's first trigger, for a dry evaluation."""
+    kind = next((t.kind for t in workflow.options.triggers if t.kind != "manual"), "manual")
+    event = {**_SAMPLE_EVENT, "kind": kind}
+    if kind == "pull_request":
+        side = {"ref": "main", "sha": _COMMIT}
+        request = {"number": 1, "title": "title", "body": "", "labels": [], "author": "someone"}
+        event |= {"action": "opened", "pull_request": {**request, "base": side, "head": side}}
+    if kind == "schedule":
+        event["schedule"] = {"cron": "0 0 * * *", "time": "2026-01-01T00:00:00+00:00"}
+    return event
 
 
 def _sample(kind: Kind) -> object:

@@ -540,10 +540,11 @@ class Record(Guarded):
         if self.strict is not None:
             near = did_you_mean(name, list(self.json))
             known = ", ".join(self.json) or "none"
+            is_input = self.strict == "ctx.inputs"
             raise Problem(
-                Code.UNKNOWN_INPUT,
+                Code.UNKNOWN_INPUT if is_input else Code.UNKNOWN_FIELD,
                 f"{self.strict} has no `{name}`{near}",
-                remedy=f"declared are: {known}",
+                remedy=f"{'declared are' if is_input else 'it has'}: {known}",
             )
         return None
 
