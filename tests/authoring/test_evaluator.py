@@ -17,7 +17,9 @@ import psutil
 import pytest
 from authoring.sandboxed import FILE, Sandbox, workflow_of
 
-from plue.authoring.evaluator import Evaluator, digest_of, is_workflow_file
+from plue.authoring.answers import digest_of
+from plue.authoring.evaluator import Evaluator
+from plue.authoring.imports import is_workflow_file
 from plue.errors import UnavailableError
 
 SIMPLE = workflow_of('ctx.run("a", "true")')

@@ -30,7 +30,7 @@ FILES = [
     ("import-lib-folder", "from lib import x\n", "PLU010", 1, "from lib.x import ..."),
     ("import-lib-star", "from lib.x import *\n", "PLU010", 1, "write the names"),
     ("import-lib-private", "from lib.x import _y\n", "PLU013", 1, "underscore"),
-    ("import-prompts", "from plue.prompts import Review\n", "PLU901", 1, "not supported"),
+    ("import-prompts", "from plue.prompts import Review\n", "PLU720", 1, ".plue/prompts/"),
     ("import-relative", "from . import x\n", "PLU010", 1, "from lib.x import y"),
     ("undefined", IMPORTS + "x = triggerz\n", "PLU012", 2, "not defined"),
     ("not-imported", "@workflow()\ndef ci(ctx):\n    pass\n", "PLU012", 1, "from plue import workflow"),

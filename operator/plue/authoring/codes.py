@@ -6,8 +6,8 @@ evaluator's sandbox, so it imports nothing but the standard library.
     PLU0xx  the file as Python          PLU4xx  commands and shells
     PLU1xx  what a decorator declares   PLU5xx  values, references, text
     PLU2xx  inputs of a run             PLU6xx  evaluation as a whole
-    PLU3xx  steps and their order       PLU8xx  .plue/config.yaml
-                                        PLU9xx  not supported in this version
+    PLU3xx  steps and their order       PLU7xx  prompts and their templates
+    PLU8xx  .plue/config.yaml           PLU9xx  not supported in this version
 """
 
 from dataclasses import dataclass
@@ -92,6 +92,26 @@ class Code(StrEnum):
     REPLAY = "PLU607"
     TOO_MANY_STAGES = "PLU610"
     FORBIDDEN_CALL = "PLU608"
+    FRONT_MATTER = "PLU701"
+    PROMPT_KEY = "PLU702"
+    PROMPT_VALUE = "PLU703"
+    PROMPT_TYPE = "PLU704"
+    PROMPT_RESERVED = "PLU705"
+    DUPLICATE_PROMPT = "PLU706"
+    TEMPLATE_SYNTAX = "PLU710"
+    TEMPLATE_NAME = "PLU711"
+    TEMPLATE_FILTER = "PLU712"
+    TEMPLATE_FILE = "PLU713"
+    TEMPLATE_CYCLE = "PLU714"
+    TEMPLATE_FORBIDDEN = "PLU715"
+    TEMPLATE_LIMIT = "PLU716"
+    TEMPLATE_VALUE = "PLU717"
+    UNUSED_INPUT = "PLU718"
+    OUTSIDE_BLOCKS = "PLU719"
+    UNKNOWN_PROMPT = "PLU720"
+    PROMPT_BROKEN = "PLU721"
+    PROMPT_CALL = "PLU722"
+    PROMPT_INPUT = "PLU723"
     CONFIG_SYNTAX = "PLU801"
     CONFIG_KEY = "PLU802"
     CONFIG_VALUE = "PLU803"
@@ -592,6 +612,147 @@ _TEXTS: Final[tuple[tuple[Code, str, str], ...]] = (
         Code.FORBIDDEN_CALL,
         "The code tried to leave the sandbox",
         "Workflow code has no files, no network and no processes; the kernel ended it.",
+    ),
+    (
+        Code.FRONT_MATTER,
+        "The prompt has no front matter that can be read",
+        (
+            "A prompt file begins with a line `---`, then YAML, then a line `---`; what follows is "
+            "the text for the model. Anchors, aliases and tags of YAML are not supported."
+        ),
+    ),
+    (
+        Code.PROMPT_KEY,
+        "The front matter has no such key, or has it twice",
+        (
+            "A prompt has name, description, client, type, inputs, output, tools, max_turns and "
+            "extends. Nothing else is read, so nothing else is allowed."
+        ),
+    ),
+    (
+        Code.PROMPT_VALUE,
+        "A value of the front matter is wrong",
+        "The message says what this key takes.",
+    ),
+    (
+        Code.PROMPT_TYPE,
+        "This is not a type",
+        (
+            "Types are string, integer, number, boolean, T? (may be absent), T[] (a list), "
+            "low | high (one of these words), T = default, or fields below it. A list of objects "
+            "is one `- field: type` block."
+        ),
+    ),
+    (
+        Code.PROMPT_RESERVED,
+        "An input has a reserved name",
+        (
+            "A prompt is called with its inputs and with options of its step, all by name, so no "
+            "input may be called name, timeout, retry, when, tools, client, max_turns or like "
+            "another option; nor like what a template has anyway (loop, range, output_schema)."
+        ),
+    ),
+    (
+        Code.DUPLICATE_PROMPT,
+        "Two prompts have one name",
+        (
+            "Workflows import prompts by name: code-review is CodeReview. Names that differ only "
+            "in case and dashes are one name."
+        ),
+    ),
+    (
+        Code.TEMPLATE_SYNTAX,
+        "The template cannot be parsed",
+        "The text of a prompt is a Jinja2 template; its parser reports the first error of a file.",
+    ),
+    (
+        Code.TEMPLATE_NAME,
+        "The template uses a name that is not there",
+        (
+            "A template sees the inputs of its prompt, what it sets itself, and output_schema when "
+            "the prompt has an output. An imported file sees no inputs: pass them to its macros."
+        ),
+    ),
+    (
+        Code.TEMPLATE_FILTER,
+        "There is no such filter or test",
+        "Templates have an allow-list of filters; the message names the nearest one.",
+    ),
+    (
+        Code.TEMPLATE_FILE,
+        "The file is not there",
+        (
+            "include, import and extends name a file below .plue/prompts/, in quotes: what a "
+            "prompt is made of must be known before it runs."
+        ),
+    ),
+    (
+        Code.TEMPLATE_CYCLE,
+        "Files include or extend each other",
+        "Rendering would never end. Move what both need into a third file.",
+    ),
+    (
+        Code.TEMPLATE_FORBIDDEN,
+        "This is out of reach for a template",
+        (
+            "Templates reach the fields of their inputs and a few methods of text and lists. "
+            "Python's insides, format strings and changes of values are not among them."
+        ),
+    ),
+    (
+        Code.TEMPLATE_LIMIT,
+        "The template does too much",
+        (
+            "Rendering may take one second of processor time and make a text of 2 Mi characters. "
+            "Work on data belongs into a step."
+        ),
+    ),
+    (
+        Code.TEMPLATE_VALUE,
+        "The template cannot use the value so",
+        "A null value has no text, and text is joined with ~. Test what is optional first.",
+    ),
+    (
+        Code.UNUSED_INPUT,
+        "The template never uses this input",
+        "The model would not be told. Use it in the text, or remove it from inputs.",
+    ),
+    (
+        Code.OUTSIDE_BLOCKS,
+        "This text would not appear",
+        (
+            "A prompt that extends another one fills its blocks; what stands outside of a block "
+            "has no place in the result."
+        ),
+    ),
+    (
+        Code.UNKNOWN_PROMPT,
+        "There is no such prompt",
+        (
+            "`from plue.prompts import CodeReview` is the prompt whose name is code-review, from "
+            ".plue/prompts/. `plue prompt list` shows all."
+        ),
+    ),
+    (
+        Code.PROMPT_BROKEN,
+        "The imported prompt has errors",
+        "`plue workflow lint` shows them in the prompt's own file.",
+    ),
+    (
+        Code.PROMPT_CALL,
+        "The prompt is called in a wrong way",
+        (
+            "A prompt is called inside a workflow, with its inputs by name: "
+            "CodeReview(diff=ctx.git.diff())."
+        ),
+    ),
+    (
+        Code.PROMPT_INPUT,
+        "A value does not fit the prompt's input",
+        (
+            "The types of the front matter hold: unknown inputs, missing ones and values of "
+            "another type are errors when the plan is made."
+        ),
     ),
     (
         Code.CONFIG_SYNTAX,

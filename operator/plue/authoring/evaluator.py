@@ -7,7 +7,6 @@ again, and what it was evaluating is tried once more.
 
 import asyncio
 import contextlib
-import hashlib
 import itertools
 import json
 import re
@@ -21,28 +20,26 @@ from pathlib import Path
 from typing import Any, Final
 
 import RestrictedPython
-from pydantic import JsonValue, TypeAdapter, ValidationError
+from pydantic import JsonValue
 
 import plue
-from plue.authoring.codes import EXPLANATIONS, Code
+from plue.authoring.answers import diagnostic_of, ended, info_of, parsed_answer, planned_of
+from plue.authoring.codes import Code
 from plue.authoring.config import CONFIG_FILE, ConfigFile, config_of
-from plue.authoring.imports import Imports, is_source_file, is_workflow_file
-from plue.authoring.results import Description, Diagnostic, Planned, Trigger, WorkflowInfo
+from plue.authoring.imports import (
+    Imports,
+    is_source_file,
+    is_workflow_file,
+    prompts_for,
+)
+from plue.authoring.prompts import PromptParser, render_prompt
+from plue.authoring.results import Description, Diagnostic, Planned, Rendered, WorkflowInfo
 from plue.authoring.sandbox.host import HEADER
-from plue.domain.growth import answer_of
 from plue.errors import InternalError, UnavailableError
-from plue.wire.plan import Plan, Ref, Step, Text
+from plue.wire.plan import Ref, Step
 
-__all__ = ["Evaluator", "Isolation", "digest_of", "is_workflow_file", "merged"]
+__all__ = ["Evaluator", "Isolation", "merged"]
 
-_TEXTS: Final = TypeAdapter(dict[str, Text])
-_ENDS: Final = {
-    "timeout": (Code.TIMEOUT, "look for a loop that does not end; work belongs into steps"),
-    "memory": (Code.MEMORY, "work on large data belongs into steps"),
-    "too_large": (Code.RESULT_TOO_LARGE, "pass large texts through files of the workspace"),
-    "forbidden": (Code.FORBIDDEN_CALL, "files, network and processes belong into steps"),
-    "crashed": (Code.CRASHED, "look for very deep nesting or very large values"),
-}
 _BOOT: Final = (
     "import sys; sys.path[:0] = sys.argv[3:]; "
     "from plue.authoring.sandbox.host import main; main(int(sys.argv[1]), sys.argv[2])"
@@ -72,13 +69,6 @@ class _LostError(Exception):
     """The process went away with requests in it."""
 
 
-def digest_of(plan: Plan) -> str:
-    """Return the SHA-256 of the canonical JSON of everything in *plan* but its digest."""
-    body = plan.model_dump(mode="json", exclude={"digest"})
-    text = json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
 class Evaluator:
     """Evaluates workflow files in a process of its own; one fork per evaluation."""
 
@@ -91,10 +81,10 @@ class Evaluator:
         result_bytes: int = 4 * 1024 * 1024,
     ) -> None:
         """Set the limits of one evaluation, and how many may run at once."""
-        self._wall = wall.total_seconds()
+        self.wall = wall.total_seconds()
         self._settings = json.dumps(
             {
-                "wall_seconds": self._wall,
+                "wall_seconds": self.wall,
                 "children": children,
                 "memory_bytes": memory_bytes,
                 "result_bytes": result_bytes,
@@ -104,6 +94,7 @@ class Evaluator:
         self._lock = asyncio.Lock()
         self._link: _Link | None = None
         self._closed = False
+        self._prompts = PromptParser(self.ask, self.wall)
 
     # ── life ─────────────────────────────────────────────────────────────────────────────────────
 
@@ -140,19 +131,23 @@ class Evaluator:
         """Start a process, and another one when a signal ends the first before it says a word."""
         for _ in range(_STARTS):
             with contextlib.suppress(_LostError):
-                return await _Link.open(self._settings, patience=self._wall + _STUCK_SECONDS)
+                return await _Link.open(self._settings, patience=self.wall + _STUCK_SECONDS)
         raise UnavailableError(
             "the evaluator's process is killed whenever it starts",
             remedy="look for a lack of memory on this machine",
         )
 
-    async def _ask(self, request: Mapping[str, object]) -> tuple[str, bytes]:
-        """Send a request; a process that dies under it is replaced once."""
+    async def ask(self, request: Mapping[str, object]) -> tuple[str, bytes]:
+        """Send a request; return ``R`` and the answer, or ``E`` and how the child ended.
+
+        A process that dies under it is replaced once.
+        """
+        kind = b"Q" if request.get("prompts") is None else b"P"
         body = json.dumps(request, separators=(",", ":")).encode("utf-8", "surrogatepass")
         for _ in range(2):
             link = await self._connected()
             with contextlib.suppress(_LostError):
-                return await link.ask(next(self._ids), body)
+                return await link.ask(next(self._ids), kind, body)
         raise UnavailableError(
             "the evaluator ended twice while it evaluated this",
             remedy="look into the server's log, and for a lack of memory on this machine",
@@ -162,22 +157,29 @@ class Evaluator:
 
     async def describe(self, files: Mapping[str, str]) -> Description:
         """Return what *files* (path → text) declare. Raises UnavailableError when it is away."""
-        return merged([await self.describe_separately(files)], files)
+        workflows, prompts = await asyncio.gather(
+            self.describe_separately(files), self.describe_prompts(files)
+        )
+        return merged([workflows, prompts], files)
+
+    async def describe_prompts(self, files: Mapping[str, str]) -> Description:
+        """Return the prompts among *files*, and what is wrong in them."""
+        return await self._prompts.describe(files)
 
     async def describe_separately(self, files: Mapping[str, str]) -> Description:
         """Return the same, but let a name be declared by several files."""
         wanted = {path: text for path, text in sorted(files.items()) if is_source_file(path)}
         if not wanted:
             return Description()
-        config = config_of(files)
-        answer = await self._describe(wanted, config)
+        config, prompts = config_of(files), prompts_for(wanted, files)
+        answer = await self._describe(wanted, prompts, config)
         if isinstance(answer, Description):
             return answer
         # One of the files broke the evaluation of all. Alone, each breaks only its own.
         imports = Imports(wanted)
         found = await asyncio.gather(
             *(
-                self._describe_alone(path, _with_imports(wanted, imports, path), config)
+                self._describe_alone(path, _with_imports(wanted, imports, path), prompts, config)
                 for path in wanted
             )
         )
@@ -187,38 +189,46 @@ class Evaluator:
         )
 
     async def _describe(
-        self, files: Mapping[str, str], config: ConfigFile, *, dry: bool = True
+        self,
+        files: Mapping[str, str],
+        prompts: Mapping[str, str] | None,
+        config: ConfigFile,
+        *,
+        dry: bool = True,
     ) -> Description | Diagnostic:
-        request = {"op": "describe", "files": files, "config": _defaults(config), "dry": dry}
-        kind, body = await self._ask(request)
+        request = {
+            "op": "describe",
+            "files": files,
+            "prompts": prompts,
+            "config": _defaults(config),
+            "dry": dry,
+        }
+        kind, body = await self.ask(request)
         if kind == "E":
-            return self._ended(body.decode(), next(iter(files)), 1)
-        answer = _parsed(body)
+            return ended(body.decode(), next(iter(files)), 1, self.wall)
+        answer = parsed_answer(body)
         return Description(
-            [_info(item) for item in answer["workflows"]],
-            [_diagnostic(item) for item in answer["diagnostics"]],
+            [info_of(item) for item in answer["workflows"]],
+            [diagnostic_of(item) for item in answer["diagnostics"]],
         )
 
     async def _describe_alone(
-        self, path: str, files: Mapping[str, str], config: ConfigFile
+        self,
+        path: str,
+        files: Mapping[str, str],
+        prompts: Mapping[str, str] | None,
+        config: ConfigFile,
     ) -> Description:
         """Return what *path* declares; *files* are it and what it imports."""
-        answer = await self._describe(files, config)
+        answer = await self._describe(files, prompts, config)
         if isinstance(answer, Diagnostic):
             # Perhaps it is only the invented inputs of the dry evaluation that it cannot stand.
             failed = replace(answer, file=path)
-            again = await self._describe(files, config, dry=False)
+            again = await self._describe(files, prompts, config, dry=False)
             if isinstance(again, Diagnostic):
                 return Description([], [failed])
             answer = replace(again, diagnostics=[*again.diagnostics, failed])
         return replace(answer, workflows=[one for one in answer.workflows if one.file == path])
-
-    def _ended(self, reason: str, path: str, line: int) -> Diagnostic:
-        code, remedy = _ENDS.get(reason, _ENDS["crashed"])
-        message = EXPLANATIONS[code].title[0].lower() + EXPLANATIONS[code].title[1:]
-        if reason == "timeout":
-            message = f"the evaluation took longer than {self._wall:g} seconds"
-        return Diagnostic(str(code), message, path, line, remedy=remedy)
 
     # ── plan ─────────────────────────────────────────────────────────────────────────────────────
 
@@ -257,6 +267,7 @@ class Evaluator:
             "op": "plan",
             "config": _defaults(config),
             "files": {path: sources[path] for path in sorted(reached)},
+            "prompts": prompts_for({path: sources[path] for path in reached}, files),
             "candidates": list(found),
             "modules": sorted(sources),
             "workflow": workflow,
@@ -269,13 +280,32 @@ class Evaluator:
             "stage": stage,
             "asked": [[ref.ref, ref.field, list(ref.path), ref.tail] for ref in asked],
         }
-        kind, body = await self._ask(request)
+        kind, body = await self.ask(request)
         if kind == "E":
             path, text = next(iter(found.items()), ("", ""))
             match = definition.search(text)
             line = text.count("\n", 0, match.start()) + 1 if match else 1
-            return Planned(diagnostics=[self._ended(body.decode(), path, line)])
-        return _planned(_parsed(body))
+            return Planned(diagnostics=[ended(body.decode(), path, line, self.wall)])
+        return planned_of(parsed_answer(body))
+
+    # ── render ───────────────────────────────────────────────────────────────────────────────────
+
+    async def render(
+        self,
+        files: Mapping[str, str],
+        prompt: str,
+        *,
+        inputs: Mapping[str, JsonValue],
+        text_inputs: bool = False,
+    ) -> Rendered:
+        """Render a prompt of *files*, called by its name, with *inputs*.
+
+        An unknown prompt is a diagnostic with code PLU720 and field ``prompt``; wrong inputs have
+        fields such as ``inputs.diff``. With *text_inputs*, text is parsed by the declared type.
+        Raises UnavailableError when the evaluator is away.
+        """
+        request = {"prompt": prompt, "inputs": dict(inputs), "text_inputs": text_inputs}
+        return await render_prompt(self.ask, files, request, self.wall)
 
 
 class _Link:
@@ -393,7 +423,7 @@ class _Link:
                 waiting.set_exception(_LostError())
         self._open.clear()
 
-    async def ask(self, request: int, body: bytes) -> tuple[str, bytes]:
+    async def ask(self, request: int, kind: bytes, body: bytes) -> tuple[str, bytes]:
         """Send one request and wait for its answer. Raises _LostError when the process dies."""
         if self.lost or self._writer is None:
             raise _LostError
@@ -402,7 +432,7 @@ class _Link:
         if self._alarm is None:
             self._watch()
         try:
-            self._writer.write(HEADER.pack(len(body), request, b"Q") + body)
+            self._writer.write(HEADER.pack(len(body), request, kind) + body)
             await self._writer.drain()
         except OSError as error:
             self._lose()
@@ -437,55 +467,6 @@ class _Link:
             self._process.stderr.close()
 
 
-# ── from JSON to values ──────────────────────────────────────────────────────────────────────────
-
-
-def _parsed(body: bytes) -> dict[str, Any]:
-    try:
-        found = json.loads(body)
-    except (ValueError, RecursionError) as error:
-        raise InternalError("the evaluator gave an answer that is not JSON") from error
-    if not isinstance(found, dict) or "diagnostics" not in found:
-        said = found.get("crash") if isinstance(found, dict) else None
-        raise InternalError(f"the evaluator failed: {said or 'its answer is not an object'}")
-    return found
-
-
-def _diagnostic(item: Mapping[str, Any]) -> Diagnostic:
-    related = item.get("related")
-    return Diagnostic(
-        **{**item, "related": (str(related[0]), int(related[1])) if related else None}
-    )
-
-
-def _info(item: Mapping[str, Any]) -> WorkflowInfo:
-    return WorkflowInfo(
-        **{
-            **item,
-            "triggers": [Trigger(t["kind"], t["options"]) for t in item["triggers"]],
-            "env": _TEXTS.validate_python(item["env"]),
-        }
-    )
-
-
-def _planned(answer: Mapping[str, Any]) -> Planned:
-    plan = None
-    if answer["plan"] is not None:
-        try:
-            plan = Plan.model_validate(answer["plan"])
-        except ValidationError as error:
-            raise InternalError(f"the evaluator made a plan that is not valid: {error}") from error
-        plan = plan.model_copy(update={"digest": digest_of(plan)})
-    return Planned(
-        plan=plan,
-        info=_info(answer["info"]) if answer["info"] else None,
-        inputs=answer["inputs"],
-        diagnostics=[_diagnostic(item) for item in answer["diagnostics"]],
-        printed=answer["printed"],
-        why={name: [answer_of(one) for one in found] for name, found in answer["why"].items()},
-    )
-
-
 def merged(found: Sequence[Description], files: Mapping[str, str]) -> Description:
     """Put descriptions of single files together; a name that is taken twice is an error."""
     workflows: dict[str, WorkflowInfo] = {}
@@ -507,7 +488,8 @@ def merged(found: Sequence[Description], files: Mapping[str, str]) -> Descriptio
                         related=(first.file, first.line),
                     )
                 )
-    return Description(list(workflows.values()), diagnostics)
+    prompts = [info for description in found for info in description.prompts]
+    return Description(list(workflows.values()), diagnostics, prompts)
 
 
 def _defaults(config: ConfigFile) -> dict[str, object]:

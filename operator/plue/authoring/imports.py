@@ -7,7 +7,14 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-__all__ = ["Imports", "is_library_file", "is_source_file", "is_workflow_file"]
+__all__ = [
+    "Imports",
+    "is_library_file",
+    "is_source_file",
+    "is_workflow_file",
+    "prompt_files",
+    "prompts_for",
+]
 
 
 def is_workflow_file(path: str) -> bool:
@@ -26,6 +33,19 @@ def is_source_file(path: str) -> bool:
     """Whether *path* is Python that the evaluator executes."""
     return is_workflow_file(path) or is_library_file(path)
 
+
+def prompt_files(files: Mapping[str, str]) -> dict[str, str]:
+    """Return what lies below ``.plue/prompts/``, sorted: prompts, and what they include."""
+    return {path: text for path, text in sorted(files.items()) if ".plue/prompts/" in path}
+
+
+def prompts_for(sources: Mapping[str, str], files: Mapping[str, str]) -> dict[str, str] | None:
+    """Return the prompts' files, perhaps none; None when none of *sources* imports a prompt."""
+    wanted = any(_PROMPTS.search(text) for text in sources.values())
+    return prompt_files(files) if wanted else None
+
+
+_PROMPTS: Final = re.compile(r"\bplue\s*\.\s*prompts\b")
 
 # Too much is harmless here (a text that looks like an import), too little is not.
 _IMPORT: Final = re.compile(r"\b(?:from|import)\b[\s\\]+([^\n]+)")

@@ -13,7 +13,7 @@ from typing import Any, Final, TypeAlias
 import yaml
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
-__all__ = ["Located", "Mark", "NotYamlError", "parse_yaml"]
+__all__ = ["Located", "Mark", "NotYamlError", "compose_yaml", "parse_yaml"]
 
 Path: TypeAlias = tuple[str | int, ...]
 
@@ -69,9 +69,17 @@ class Located:
 
 def parse_yaml(text: str) -> Located:
     """Return the one document in *text* (None when it is empty). Raises NotYamlError."""
+    node = compose_yaml(text)
+    reader = _Reader()
+    value = None if node is None else reader.read(node, ())
+    return Located(value, reader.keys, reader.values)
+
+
+def compose_yaml(text: str) -> Node | None:
+    """Return the one document in *text* as nodes with places. Raises NotYamlError."""
     try:
         _refuse_what_hides(text)
-        node = yaml.compose(text, Loader=_LOADER)
+        node: Node | None = yaml.compose(text, Loader=_LOADER)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = Mark(mark.line + 1, mark.column + 1) if mark else Mark(1, 1)
@@ -82,9 +90,7 @@ def parse_yaml(text: str) -> Located:
         raise NotYamlError(
             str(error).splitlines()[0], Mark(1, 1), "save it as plain UTF-8 text"
         ) from error
-    reader = _Reader()
-    value = None if node is None else reader.read(node, ())
-    return Located(value, reader.keys, reader.values)
+    return node
 
 
 def _refuse_what_hides(text: str) -> None:

@@ -69,8 +69,11 @@ class Registry:
                 return Discovery(found.description, found.files)
             units = list(_units(sources.files))
             changed = [unit for unit in units if unit.key not in self._results]
-            await self._evaluate(changed)
-            found = Discovery(self._put_together(sources, units), len(units), len(changed))
+            prompts, _ = await asyncio.gather(
+                self._evaluator.describe_prompts(sources.files), self._evaluate(changed)
+            )
+            whole = self._put_together(sources, units, prompts)
+            found = Discovery(whole, len(units), len(changed))
             self._last = (sources, found)
             return found
 
@@ -86,17 +89,20 @@ class Registry:
         description = await self._evaluator.describe_separately(files)
         return {unit.key: _part(description, unit) for unit in units}
 
-    def _put_together(self, sources: Sources, units: Sequence[_Unit]) -> Description:
+    def _put_together(
+        self, sources: Sources, units: Sequence[_Unit], prompts: Description
+    ) -> Description:
         results = []
         for unit in units:
             self._results.move_to_end(unit.key)
             results.append(self._results[unit.key])
         while len(self._results) > max(_KEPT, len(units)):
             self._results.popitem(last=False)
-        whole = merged([Description(r.workflows, r.diagnostics) for r in results], sources.files)
+        found = [Description(r.workflows, r.diagnostics) for r in results]
+        whole = merged([*found, prompts], sources.files)
         # What is wrong in a shared file is found with every file that imports it.
         unique = list(dict.fromkeys([*sources.diagnostics, *whole.diagnostics]))
-        return Description(whole.workflows, unique)
+        return Description(whole.workflows, unique, whole.prompts)
 
 
 def _part(description: Description, unit: _Unit) -> _Result:

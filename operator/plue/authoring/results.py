@@ -9,7 +9,15 @@ from pydantic import JsonValue
 from plue.domain.growth import Answer
 from plue.wire.plan import Plan, Text
 
-__all__ = ["Description", "Diagnostic", "Planned", "Trigger", "WorkflowInfo"]
+__all__ = [
+    "Description",
+    "Diagnostic",
+    "Planned",
+    "PromptInfo",
+    "Rendered",
+    "Trigger",
+    "WorkflowInfo",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +76,46 @@ class WorkflowInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class PromptInfo:
+    """A prompt as its front matter declares it, with what it extends.
+
+    ``import_name`` is its name in ``from plue.prompts import``. ``files`` are those that it is
+    made of, and ``digest`` the SHA-256 over them. ``output_schema`` is None for an agent without
+    an output of its own. ``broken``: it has errors, and no workflow can import it.
+    """
+
+    name: str
+    import_name: str
+    file: str
+    line: int
+    kind: Literal["llm", "agent"]
+    digest: str
+    description: str | None = None
+    client: str | None = None
+    inputs_schema: Mapping[str, Any] = field(default_factory=dict)
+    output_schema: Mapping[str, Any] | None = None
+    tools: Sequence[str] = ()
+    max_turns: int | None = None
+    files: Sequence[str] = ()
+    broken: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Description:
     """What a set of files declares. A broken file gives diagnostics and hides no other file."""
 
     workflows: Sequence[WorkflowInfo] = ()
+    diagnostics: Sequence[Diagnostic] = ()
+    prompts: Sequence[PromptInfo] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """A prompt's text; None exactly when a diagnostic is an error. ``inputs`` as it saw them."""
+
+    text: str | None = None
+    prompt: PromptInfo | None = None
+    inputs: Mapping[str, JsonValue] = field(default_factory=dict)
     diagnostics: Sequence[Diagnostic] = ()
 
 

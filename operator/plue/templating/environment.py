@@ -27,9 +27,9 @@ from plue.templating.filters import CONCAT, FILTERS, LOOP, SLICE, TESTS, text_of
 from plue.templating.lines import tidied
 from plue.templating.sources import SourceText, path_of
 
-__all__ = ["Fence", "tree_of"]
+__all__ = ["METHODS", "Fence", "tree_of"]
 
-_METHODS: Final[Mapping[type, frozenset[str]]] = {
+METHODS: Final[Mapping[type, frozenset[str]]] = {
     str: frozenset({
         "capitalize", "count", "endswith", "find", "isalnum", "isalpha", "isdecimal", "isdigit",
         "islower", "isspace", "isupper", "lower", "lstrip", "partition", "removeprefix",
@@ -182,7 +182,7 @@ class Fence(ImmutableSandboxedEnvironment):
     def _allows(obj: object, attribute: str) -> bool:
         if attribute.startswith("_"):
             return False
-        for kind, names in _METHODS.items():
+        for kind, names in METHODS.items():
             if isinstance(obj, kind):
                 return attribute in names
         if isinstance(obj, LoopContext):

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, NoReturn
+from typing import TYPE_CHECKING, Final, NoReturn
 
 from plue.authoring.codes import Code
 from plue.authoring.sandbox.book import Book, Frame, Recorded
@@ -35,7 +35,11 @@ from plue.authoring.sandbox.values import Guarded, Record, Ref, SecretPart, Text
 from plue.authoring.sandbox.workspace import GitSteps, WorkspaceSteps, bases_of
 from plue.domain.event import complete_event, repository_of
 
-__all__ = ["Branches", "Context", "Defaults"]
+if TYPE_CHECKING:
+    from plue.authoring.sandbox.prompts.calls import PromptHandle
+    from plue.authoring.sandbox.prompts.library import Prompt
+
+__all__ = ["RUNNING", "Branches", "Context", "Defaults"]
 
 _RUN: Final = (
     "name", "cmd", "env", "cwd", "stdin", "timeout", "idle_timeout", "retry", "depends_on",
@@ -52,6 +56,10 @@ _NOT_YET: Final = {
 _CO_GENERATOR: Final = 0x20
 _NOTHING = Action({}, [], [])
 _WHEN: Final = ("success", "failure", "always")
+
+
+RUNNING: "list[Context]" = []
+"""The last is the context of the workflow that is evaluated now: calls of prompts go there."""
 
 
 class Branches(list[Callable[[], object]]):
@@ -132,9 +140,34 @@ class Context(Guarded):
             return self._record_run(step, options)
 
     def _record_run(self, step: Recorded, options: dict[str, object]) -> Handle:
-        book = self._book
         action = self._action(options)
-        shape = attempt(book, lambda: _output_schema(options.get("output")), None)
+        shape = attempt(self._book, lambda: _output_schema(options.get("output")), None)
+        self._record(step, action, options, shape)
+        return Handle(step, shape)
+
+    def prompt(
+        self, prompt: "Prompt", args: Sequence[object], given: Mapping[str, object]
+    ) -> "PromptHandle":
+        """Record the step of a prompt that is called: keywords only, one step each."""
+        from plue.authoring.sandbox.prompts.calls import OPTIONS, PromptHandle, prompt_action
+
+        book = self._book
+        options = {name: given[name] for name in OPTIONS if name in given}
+        options.setdefault("name", prompt.step_name)
+        with book.recording(self._name(options)) as step:
+            action = prompt_action(book, prompt, args, given)
+            self._record(step, action, options, prompt.output_schema)
+            return PromptHandle(step, prompt)
+
+    def _record(
+        self,
+        step: Recorded,
+        action: Action,
+        options: dict[str, object],
+        shape: dict[str, object] | None,
+    ) -> None:
+        """Close the step with what *options* say of its order, failure and time."""
+        book = self._book
         when = attempt(book, lambda: _when(options.get("when", "success")), "success")
         step.handled = _flag(book, options, "continue_on_error")
         step.never = when == "never"
@@ -144,13 +177,16 @@ class Context(Guarded):
         definition |= {
             "when": when,
             "continue_on_error": step.handled,
-            "idle_timeout_seconds": idle or self._defaults.idle_timeout,
+            "idle_timeout_seconds": idle or self._idle_timeout(action),
             "retry": attempt(book, lambda: number_of(options.get("retry", 0), "retry", 100), 0),
             "once": _flag(book, options, "once"),
             "output_schema": shape,
         }
         book.close_step(step, definition)
-        return Handle(step, shape)
+
+    def _idle_timeout(self, action: Action) -> float | None:
+        # It is about commands that hang; what a model is silent for has limits of its own.
+        return self._defaults.idle_timeout if action.wire.get("kind") == "shell" else None
 
     def cleanup(self, *args: object, **given: object) -> Handle:
         """Record a step that runs last, if what is above it was started."""

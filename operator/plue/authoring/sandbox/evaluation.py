@@ -9,13 +9,13 @@ import json
 import marshal
 from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from plue.authoring.codes import Code
 from plue.authoring.imports import is_library_file, is_workflow_file
 from plue.authoring.sandbox.book import Book, Earlier
 from plue.authoring.sandbox.compiler import compile_file
-from plue.authoring.sandbox.context import Context, Defaults
+from plue.authoring.sandbox.context import RUNNING, Context, Defaults
 from plue.authoring.sandbox.facades import FACADES, FREE_NAMES
 from plue.authoring.sandbox.guards import Printer, author_globals
 from plue.authoring.sandbox.kinds import Kind
@@ -43,6 +43,9 @@ from plue.authoring.sandbox.texts import text_of
 from plue.authoring.sandbox.values import Record, question_of
 from plue.schemas import filled, parse_text, problems
 
+if TYPE_CHECKING:
+    from plue.authoring.sandbox.prompts.library import Library, Prompt
+
 __all__ = ["Job", "key_of"]
 
 MAX_DIAGNOSTICS: Final = 200
@@ -69,6 +72,7 @@ class Job:
         self._cache = cache
         self._defaults: Json = (request.get("config") or {}).get("defaults", {})
         self._running: list[str] = []
+        self._library: Library | None = None
 
     def prepare(self) -> tuple[list[str], dict[str, bytes]]:
         """Compile what is not in the cache; return the used keys and the new code."""
@@ -92,7 +96,15 @@ class Job:
 
     def run(self) -> Json:
         """Answer the request."""
-        return self._describe() if self.request["op"] == "describe" else self._plan()
+        match self.request["op"]:
+            case "describe":
+                return self._describe()
+            case "plan":
+                return self._plan()
+            case operation:
+                from plue.authoring.sandbox.prompts.answers import parsed, rendered
+
+                return (parsed if operation == "prompts" else rendered)(self)
 
     # ── diagnostics ──────────────────────────────────────────────────────────────────────────────
 
@@ -160,6 +172,10 @@ class Job:
         """Do what an import statement of the author's asks for."""
         if name.split(".", maxsplit=1)[0] in FOLDERS:
             return exports_of(self._module(name), wanted)
+        if name == "plue.prompts":
+            from plue.authoring.sandbox.prompts.importing import prompts_facade
+
+            return prompts_facade(self.library, wanted or ())
         found = SDK if name == "plue" else FACADES.get(name)
         if found is None:
             raise Problem(Code.IMPORT, f"`{name}` cannot be imported", remedy="remove the import")
@@ -194,6 +210,34 @@ class Job:
             f"there is no {file}{did_you_mean(name, names)}",
             remedy="there are: " + ", ".join(names) if names else f"make the file {file}",
         )
+
+    @property
+    def library(self) -> "Library":
+        """The prompts of the request. Python itself was loaded with them by the host."""
+        if self._library is None:
+            from plue.authoring.sandbox.prompts.library import Library
+
+            self._library = Library(self.request.get("prompts") or {})
+        return self._library
+
+    def _prompts_of(self, files: Sequence[str]) -> "list[Prompt]":
+        """Return the prompts that *files* import, anywhere in them."""
+        names = {
+            name.removeprefix("plue.prompts.")
+            for file in files
+            for name in self.modules[file].imports
+            if name.startswith("plue.prompts.")
+        }
+        found = (self.library.find(name) for name in sorted(names)) if names else ()
+        return [prompt for prompt in found if prompt is not None]
+
+    def _sources(self, workflow: Declared) -> dict[str, str]:
+        """Return what a workflow is made of: its file, modules and prompts, text by path."""
+        modules = self._closure(workflow.place.file)
+        found = {path: self.files[path] for path in modules}
+        for prompt in self._prompts_of(modules):
+            found |= {path: self.library.files[path] for path in prompt.documents}
+        return dict(sorted(found.items()))
 
     def _closure(self, file: str) -> list[str]:
         """Return the file and what it imports, transitively, sorted."""
@@ -305,11 +349,11 @@ class Job:
     def _covered(self, workflow: Declared) -> list[str]:
         """Return the files whose content the workflow's revision names."""
         config = [self.request["config"]["file"]] if self._defaults else []
-        return sorted([*self._closure(workflow.place.file), *config])
+        return sorted([*self._sources(workflow), *config])
 
     def _revision(self, workflow: Declared) -> str:
         """Return the name of this version: of its files, with the defaults where there are any."""
-        keys = [key_of(path, self.files[path]) for path in self._closure(workflow.place.file)]
+        keys = [key_of(path, text) for path, text in self._sources(workflow).items()]
         if self._defaults:
             defaults = json.dumps(self._defaults, sort_keys=True)
             keys.append(key_of(self.request["config"]["file"], defaults))
@@ -324,6 +368,8 @@ class Job:
         wanted = [w for w in declared if w.name == self.request["workflow"]]
         answer: Json = {"plan": None, "info": None, "inputs": {}, "printed": "", "why": {}}
         if wanted:
+            for prompt in self._prompts_of(self._closure(wanted[0].place.file)):
+                self.add(prompt.problems)
             self._drop_other_files(wanted)
             for other in wanted[1:]:
                 self.add([_duplicate(other, wanted[0])])
@@ -339,7 +385,7 @@ class Job:
 
     def _drop_other_files(self, wanted: list[Declared]) -> None:
         """Keep what is wrong in the workflow's own files: a broken file hides no other."""
-        files = {file for workflow in wanted for file in self._closure(workflow.place.file)}
+        files = {file for workflow in wanted for file in self._sources(workflow)}
         self.diagnostics = [found for found in self.diagnostics if found["file"] in files]
 
     def _unknown(self, names: list[str]) -> Problem:
@@ -404,6 +450,7 @@ class Job:
         record = Record(inputs, strict="ctx.inputs")
         context = Context(book, record, event, Defaults(options.env, options.idle_timeout))
         CURRENT.append(Declarations())
+        RUNNING.append(context)
 
         def call() -> None:
             try:
@@ -416,6 +463,7 @@ class Job:
             ended = self._guarded(call, workflow.place.file)
         finally:
             CURRENT.pop()
+            RUNNING.pop()
         if ended is None:
             book.finish()
         return book, context, ended

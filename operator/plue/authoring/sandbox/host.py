@@ -1,8 +1,9 @@
 """The sandbox's own process: reads requests, forks a child for each, answers what came of it.
 
 It never reads what is in a request and never runs an author's code. Frames in both directions are
-``length (4 bytes), id (8), kind (1), payload``: ``Q`` is a request, ``R`` a child's result (JSON),
-``E`` how a child ended without one, ``H`` the greeting with what isolation is in force.
+``length (4 bytes), id (8), kind (1), payload``: ``Q`` is a request, ``P`` one with prompts, ``R``
+a child's result (JSON), ``E`` how a child ended without one, ``H`` the greeting with what
+isolation is in force.
 
 Compiled code comes back from children and is kept by the content's hash. A child writes it before
 it executes anything of the author's, so what an author's code writes later is never taken for it.
@@ -148,12 +149,14 @@ class Host:
             return False
         self._incoming += chunk
         while len(self._incoming) >= HEADER.size:
-            size, request, _ = HEADER.unpack_from(self._incoming)
+            size, request, kind = HEADER.unpack_from(self._incoming)
             end = HEADER.size + size
             if size > MAX_REQUEST:
                 return False
             if len(self._incoming) < end:
                 break
+            if kind == b"P":
+                _load_prompts()
             self._waiting.append((request, bytes(self._incoming[HEADER.size : end])))
             del self._incoming[:end]
         return True
@@ -239,6 +242,13 @@ class Host:
         while self._cached_bytes > CACHE_BYTES:
             _, dropped = self._cache.popitem(last=False)
             self._cached_bytes -= len(dropped)
+
+
+def _load_prompts() -> None:
+    """Load what prompts need, once: children can open no file, and most projects have none."""
+    from plue.authoring.sandbox.prompts.answers import warm_up
+
+    warm_up()
 
 
 def _reason_of(status: int) -> str:

@@ -19,6 +19,7 @@ __all__ = [
     "enum",
     "kind_of",
     "list_kind",
+    "object_of",
     "optional",
     "schema",
 ]
@@ -121,7 +122,11 @@ def list_kind(of: object, default: object = _MISSING) -> Kind:
 
 def schema(**fields: object) -> Kind:
     """Return the type of a JSON object with these fields."""
-    kinds = {name: kind_of(field) for name, field in fields.items()}
+    return object_of({name: kind_of(field) for name, field in fields.items()})
+
+
+def object_of(kinds: Mapping[str, Kind]) -> Kind:
+    """Return the type of a JSON object with fields of these types and no others."""
     return Kind(
         {
             "type": "object",

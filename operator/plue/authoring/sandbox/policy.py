@@ -242,7 +242,9 @@ class Policy(RestrictingNodeTransformer):  # type: ignore[misc] # the package ha
             )
         elif head in ("lib", "workflows"):
             self._import_module(node, module)
-        elif module in ("plue.prompts", "plue.tools"):
+        elif module == "plue.prompts":
+            self._import_prompts(node)
+        elif module == "plue.tools":
             self.problem(
                 node,
                 Code.UNSUPPORTED,
@@ -273,6 +275,14 @@ class Policy(RestrictingNodeTransformer):  # type: ignore[misc] # the package ha
             for alias in node.names:
                 self.check_name(node, alias.name)
             self.imports.append(module)
+
+    def _import_prompts(self, node: ast.ImportFrom) -> None:
+        for alias in node.names:
+            if alias.name == "*":
+                self.problem(node, Code.IMPORT, "names are imported one by one", "write the names")
+            else:
+                self.check_name(node, alias.name)
+                self.imports.append(f"plue.prompts.{alias.name}")
 
     def _check_members(self, node: ast.ImportFrom, members: Mapping[str, object]) -> None:
         for alias in node.names:

@@ -112,8 +112,12 @@ def _of_skipped(part: RefPart) -> object:
         return False
     if part.field == "state":
         return "skipped"
-    if part.field in _STREAMS:
+    if part.field == "status":
+        return "skipped"
+    if part.field in _STREAMS or part.field == "summary":
         return ""
+    if part.field == "turns":
+        return 0
     if part.default is not None:
         return part.default
     raise Problem(

@@ -1,0 +1,14 @@
+"""One evaluator for all tests of prompts."""
+
+from collections.abc import Iterator
+
+import pytest
+from authoring.sandboxed import Sandbox
+
+
+@pytest.fixture(scope="session")
+def sandbox() -> Iterator[Sandbox]:
+    """Serve all tests; what one of them does must not reach the next."""
+    sandbox = Sandbox()
+    yield sandbox
+    sandbox.close()
