@@ -9,20 +9,21 @@ import ast
 from types import CodeType
 from typing import Final
 
-from plue.authoring.sandbox.problems import AUTHOR, SOURCES, author_frames
+from plue.authoring.sandbox.problems import AUTHOR, SOURCES, author_frames, positions_of
 
 __all__ = ["label_here"]
 
 _LONGEST: Final = 100
-_KNOWN: Final[dict[tuple[CodeType, int], str | None]] = {}
+_KNOWN: Final[dict[tuple[int, int], str | None]] = {}
+"""By the id of code that ``positions_of`` keeps alive, and the instruction."""
 
 
 def label_here() -> str | None:
     """Return the name that is written in the author's present call, when it has holes."""
     for frame in author_frames():
-        key = (frame.f_code, frame.f_lasti)
+        key = (id(frame.f_code), frame.f_lasti)
         if key not in _KNOWN:
-            _KNOWN[key] = _label(*key)
+            _KNOWN[key] = _label(frame.f_code, frame.f_lasti)
         return _KNOWN[key]
     return None
 
@@ -48,9 +49,8 @@ def _shown(part: ast.expr) -> str:
 
 
 def _call_at(code: CodeType, instruction: int) -> ast.Call | None:
-    """Parse the expression that is executed at this place of the file."""
-    positions = list(code.co_positions())
-    first, last, start, end = positions[instruction // 2]
+    """Parse the call that is executed at this place of the file; None when it has no holes."""
+    first, last, start, end = positions_of(code)[instruction // 2]
     if first is None or last is None or start is None or end is None:
         return None
     lines = SOURCES.get(code.co_filename[len(AUTHOR) :], [])[first - 1 : last]
@@ -59,6 +59,10 @@ def _call_at(code: CodeType, instruction: int) -> ast.Call | None:
     raw = [line.encode("utf-8", "replace") for line in lines]
     raw[-1] = raw[-1][:end]
     raw[0] = raw[0][start:]
+    if not any(b"{" in line for line in raw):
+        return (
+            None  # no hole, and most calls are so: parsing them all would cost more than the rest
+        )
     try:
         found = ast.parse(b"(" + b"\n".join(raw) + b")", mode="eval").body
     except (SyntaxError, ValueError):

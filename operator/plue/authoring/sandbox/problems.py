@@ -21,6 +21,7 @@ __all__ = [
     "code_of_file",
     "did_you_mean",
     "place_of_traceback",
+    "positions_of",
 ]
 
 AUTHOR = "plue-file:"
@@ -106,16 +107,23 @@ def code_of_file(code: CodeType) -> str | None:
     return name[len(AUTHOR) :] if name.startswith(AUTHOR) else None
 
 
-_POSITIONS: dict[CodeType, list[tuple[int | None, int | None, int | None, int | None]]] = {}
+_Positions = list[tuple[int | None, int | None, int | None, int | None]]
+# By id, with the code kept alive: hashing a code object reads all of it.
+_POSITIONS: dict[int, tuple[CodeType, _Positions]] = {}
 SOURCES: dict[str, list[str]] = {}
 """The lines of the files of this evaluation: columns come in bytes and are told in characters."""
 
 
+def positions_of(code: CodeType) -> _Positions:
+    """Return the places of all instructions; walking them is linear in the function."""
+    known = _POSITIONS.get(id(code))
+    if known is None:
+        known = _POSITIONS[id(code)] = (code, list(code.co_positions()))
+    return known[1]
+
+
 def _place(code: CodeType, instruction: int, line: int | None) -> Place:
-    # Walking co_positions() is linear in the function; each function is walked once.
-    if code not in _POSITIONS:
-        _POSITIONS[code] = list(code.co_positions())
-    found = _POSITIONS[code][instruction // 2]
+    found = positions_of(code)[instruction // 2]
     file = code.co_filename[len(AUTHOR) :]
     first, last, column, end = found
     if first is None or column is None:
