@@ -7,12 +7,12 @@ from bench.usage import Part, metered
 from bench.world import World
 from plue.authoring.evaluator import Evaluator
 
-__all__ = ["evaluation"]
+__all__ = ["evaluation", "source"]
 
 _GOALS = {10: Goal(p50=10), 200: Goal(p50=20)}
 
 
-def _source(steps: int, mark: int) -> str:
+def source(steps: int, mark: int) -> str:
     """Return a workflow that is written out, as people do; *mark* makes it another revision."""
     lines = ["from plue import manual, workflow", "", "", "@workflow(triggers=[manual()])"]
     lines.append("def steps(ctx):")
@@ -33,7 +33,7 @@ async def evaluation(world: World, _history: int | None) -> list[Figure]:
         pid = evaluator._link._process.pid if evaluator._link else 0
         for steps, goal in _GOALS.items():
             # Every sixth line is a check, so the workflow has a few more steps than it says.
-            texts = [_source(-(-steps * 5 // 6), mark) for mark in range(world.n(100, 2))]
+            texts = [source(-(-steps * 5 // 6), mark) for mark in range(world.n(100, 2))]
             for again in (False, True):
                 values = []
                 with metered({"evaluator": Part(pid, below=True)}) as usage:

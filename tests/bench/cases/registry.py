@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
+from bench.cases.discovery import discovery
 from bench.cases.evaluation import evaluation
 from bench.cases.first_output import first_output
 from bench.cases.lines import log_lines, sustained_lines
@@ -36,6 +37,7 @@ CASES = {
     "subscribers": Case("SSE subscribers of one process", subscribers),
     "run-list": Case("the run list with every filter", run_list, grows=True),
     "evaluation": Case("one evaluation of workflow code", evaluation),
+    "discovery": Case("discovery of a project's workflows", discovery),
     "postgres-start": Case("start of the embedded Postgres", postgres_start),
     "up-start": Case("start of `plue up`", up_start),
     "cli-start": Case("`plue --help`, `plue run list`", cli_start),
