@@ -9,6 +9,7 @@ from authoring.sandboxed import Sandbox
 from plue.authoring.code_examples import Half, examples
 from plue.authoring.codes import EXPLANATIONS, Code
 from plue.authoring.results import Diagnostic
+from plue.wire.plan import Ref
 
 # What no page can show, written out.
 LONG = {
@@ -28,6 +29,24 @@ NO_FILE_SHOWS = {
     Code.CRASHED: "the evaluator's process has to die",
     Code.FORBIDDEN_CALL: "the sandbox has to have a hole first",
     Code.REPLAY: "it takes a stage that an older file recorded",
+}
+
+ENDED = {"ok": True, "state": "succeeded", "exit_code": 0, "stdout": "", "outputs": {}}
+# What must have happened before, and stands in no file.
+KNOWN: dict[Code, dict[str, dict[str, Any]]] = {
+    Code.OUTPUT_TOO_LARGE: {
+        "build": {**ENDED, "stdout.tail(100)": "", "errors": {"stdout": "it has 3 MiB"}}
+    },
+    Code.TOO_MANY_STAGES: {
+        name if number == 1 else f"{name}#{number}": {
+            **ENDED,
+            "ok": False,
+            "exit_code": 1,
+            "state": state,
+        }
+        for name, state in (("test", "failed"), ("fix", "succeeded"))
+        for number in range(1, 60)
+    },
 }
 
 SLOW = {Code.TIMEOUT, Code.MEMORY}
@@ -50,8 +69,7 @@ def known_of(command: Sequence[str]) -> dict[str, dict[str, Any]]:
     known: dict[str, dict[str, Any]] = {}
     for word in (command[i + 1] for i, word in enumerate(command) if word == "--assume"):
         (step, field), value = word.partition("=")[0].split(".", 1), word.partition("=")[2]
-        known.setdefault(step, {"ok": True, "state": "succeeded", "exit_code": 0, "outputs": {}})
-        known[step][field] = value
+        known.setdefault(step, dict(ENDED))[field] = value
     return known
 
 
@@ -63,19 +81,21 @@ def written_out(files: Mapping[str, str]) -> dict[str, str]:
     return found
 
 
-def diagnostics_of(sandbox: Sandbox, half: Half) -> Sequence[Diagnostic]:
+def diagnostics_of(sandbox: Sandbox, half: Half, code: Code) -> Sequence[Diagnostic]:
     """Return what lint, else the plan that the example's command makes, finds wrong."""
     files = written_out(half.files)
     found = sandbox.describe(files=files).diagnostics
-    if found or not half.command:
+    if found or not (half.command or code in KNOWN):
         return found
     work = sandbox.evaluator.plan(
         files,
-        half.command[3],
+        half.command[3] if half.command else "ci",
         inputs=inputs_of(half.command),
         event={},
         text_inputs=True,
-        known=known_of(half.command),
+        known=known_of(half.command) or KNOWN.get(code),
+        asked=[Ref(ref=name, field="exit_code") for name in KNOWN.get(code, ())],
+        stage=60,
     )
     return sandbox.call(work).diagnostics
 
@@ -84,9 +104,9 @@ def diagnostics_of(sandbox: Sandbox, half: Half) -> Sequence[Diagnostic]:
 def test_examples_are_true(sandbox: Sandbox, impatient: Sandbox, code: Code) -> None:
     """The wrong example gives exactly its code, the right one gives nothing."""
     example = examples()[code]
-    wrong = diagnostics_of(impatient if code in SLOW else sandbox, example.wrong)
+    wrong = diagnostics_of(impatient if code in SLOW else sandbox, example.wrong, code)
     assert {code} == {Code(found.code) for found in wrong}, wrong
-    assert list(diagnostics_of(sandbox, example.right)) == []
+    assert list(diagnostics_of(sandbox, example.right, code)) == []
 
 
 def test_an_example_is_shown_with_paths_and_command() -> None:

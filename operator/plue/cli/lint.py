@@ -1,8 +1,8 @@
 """`plue workflow lint`: all that is wrong in all files, as text, JSON or SARIF."""
 
 import json
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -10,12 +10,9 @@ import typer
 from plue.errors import UsageError
 
 if TYPE_CHECKING:
-    from plue.authoring.results import Description, Diagnostic, WorkflowInfo
+    from plue.authoring.results import Description, Diagnostic
 
-__all__ = ["lint", "with_plans"]
-
-_WHATEVER_IS_GIVEN = ("PLU0", "PLU1", "PLU3", "PLU4", "PLU9")
-"""Codes of what is wrong in a file, its declarations and its steps."""
+__all__ = ["lint"]
 
 
 def lint(
@@ -40,7 +37,7 @@ def lint(
     Exit codes: 0 nothing is wrong, 1 there is an error (with --strict: or a warning).
 
     """
-    from plue.cli.workflows import examine_here
+    from plue.cli.workflows import describe_here
 
     if as_json and sarif:
         raise UsageError("--json and --sarif are two forms of the same", remedy="choose one")
@@ -53,7 +50,7 @@ def lint(
         from plue.cli.watch import watch_here
 
         watch_here(here().root)
-    description = examine_here()
+    description = describe_here()
     found = in_order(description.diagnostics)
     if as_json:
         print(json.dumps([asdict(one) for one in found], indent=2))
@@ -66,21 +63,6 @@ def lint(
         say(description)
     if any(strict or one.severity == "error" for one in found):
         raise typer.Exit(1)
-
-
-async def with_plans(
-    description: "Description", plan: "Callable[[WorkflowInfo], Awaitable[Sequence[Diagnostic]]]"
-) -> "Description":
-    """Add what *plan* finds wrong in the steps of workflows that need no inputs.
-
-    Only what is wrong whatever the inputs and the event are: a value that is missing here may be
-    there in a run.
-    """
-    found = list(description.diagnostics)
-    for info in description.workflows:
-        if not info.inputs_schema.get("required"):
-            found += [one for one in await plan(info) if one.code.startswith(_WHATEVER_IS_GIVEN)]
-    return replace(description, diagnostics=tuple(dict.fromkeys(found)))
 
 
 def in_order(diagnostics: "Sequence[Diagnostic]") -> "list[Diagnostic]":

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 __all__ = [
     "app",
     "describe_here",
-    "examine_here",
     "parse_duration",
     "parse_event",
     "parse_inputs",
@@ -357,31 +356,6 @@ def describe_here() -> "Description":
 
     sources = SourceReader(here().root).read()
     return _evaluate(lambda evaluator: Registry(evaluator).scan(sources)).description
-
-
-def examine_here() -> "Description":
-    """Return what the project's files declare, and what is wrong in the steps as well.
-
-    Steps are known by planning: each workflow that may be started without inputs is.
-    """
-    from plue.authoring.registry import Registry
-    from plue.cli.lint import with_plans
-    from plue.local.reading import SourceReader
-
-    sources = SourceReader(here().root).read()
-    files = sources.files
-
-    async def look(evaluator: "Evaluator") -> "Description":
-        description = (await Registry(evaluator).scan(sources)).description
-
-        async def planned(info: "WorkflowInfo") -> "Sequence[Diagnostic]":
-            given: Mapping[str, JsonValue] = {}
-            plan = await evaluator.plan(files, info.name, inputs=given, event={})
-            return plan.diagnostics
-
-        return await with_plans(description, planned)
-
-    return _evaluate(look)
 
 
 def _named(description: "Description", name: str) -> "WorkflowInfo":
