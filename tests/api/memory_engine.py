@@ -59,6 +59,7 @@ def a_step(name: str) -> StepView:
         message=None,
         needs=(),
         branch=(),
+        group=(),
         cleanup=False,
         shown=f"make {name}",
         exit_code=0,

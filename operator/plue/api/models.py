@@ -233,6 +233,10 @@ class StepBody(_Response):
     message: str | None = None
     needs: list[str] = []
     branch: list[str] = []
+    group: list[str] = Field(
+        default=[],
+        description="What it is shown under, outermost first: calls, and names such as test-{p}.",
+    )
     cleanup: bool = False
     shown: str = ""
     exit_code: int | None = None

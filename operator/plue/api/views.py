@@ -92,6 +92,7 @@ def _step(view: StepView) -> StepBody:
         message=view.message,
         needs=list(view.needs),
         branch=list(view.branch),
+        group=list(view.group),
         cleanup=view.cleanup,
         shown=view.shown,
         exit_code=view.exit_code,

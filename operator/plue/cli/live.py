@@ -1,10 +1,11 @@
 """The live tree: a run painted again and again on a terminal. What is shown is a pure function."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 
 from rich.text import Text
 
+from plue.cli.groups import Heading, arranged
 from plue.cli.progress import RunProgress, StepProgress
 from plue.cli.report import Icons, how_it_ended, last_lines
 from plue.cli.text import duration, plural, safe
@@ -58,7 +59,7 @@ def _head(run: RunProgress, now: datetime, icons: Icons) -> list[Row]:
 def _fitting(run: RunProgress, now: datetime, room: int, icons: Icons) -> list[Row]:
     steps = list(run.steps.values())
     for output in range(_OUTPUT_LINES, -1, -1):
-        rows = [row for step in steps for row in _rows(step, now, icons, output)]
+        rows = [*_tree_rows(steps, now, icons, output)]
         if len(rows) <= room:
             return rows
     important = [step for step in steps if step.state in {StepState.RUNNING, StepState.FAILED}]
@@ -68,10 +69,22 @@ def _fitting(run: RunProgress, now: datetime, room: int, icons: Icons) -> list[R
     return [*rows, (f"  … {others} more; {done} of {len(steps)} ended", "dim")]
 
 
-def _rows(step: StepProgress, now: datetime, icons: Icons, output: int) -> Iterator[Row]:
+def _tree_rows(
+    steps: Sequence[StepProgress], now: datetime, icons: Icons, output: int
+) -> Iterator[Row]:
+    for depth, item in arranged(steps):
+        if isinstance(item, Heading):
+            yield f"{'  ' * (depth + 1)}{safe(item[0])}  {plural(item[1], 'step')}", "bold dim"
+        else:
+            yield from _rows(item, now, icons, output, depth)
+
+
+def _rows(
+    step: StepProgress, now: datetime, icons: Icons, output: int, depth: int = 0
+) -> Iterator[Row]:
     # Two parts of the branch are one parallel group and the place in it.
-    indent = "  " * (1 + len(step.branch) // 2)
-    style = _STYLES.get(StepState(step.state), "")
+    indent = "  " * (1 + max(depth, len(step.branch) // 2))
+    style = "dim" if step.is_hidden else _STYLES.get(StepState(step.state), "")
     if step.state == StepState.RUNNING:
         took = _since(step.started, now)
         again = f"  try {step.tries}" if step.tries > 1 else ""

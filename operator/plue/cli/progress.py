@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from plue.wire.events import EventType, RunState, StepState
+from plue.wire.plan import HIDDEN_KINDS
 
 __all__ = ["OutputLine", "RunProgress", "StepProgress"]
 
@@ -27,6 +28,8 @@ class StepProgress:
     name: str
     needs: tuple[str, ...] = ()
     branch: tuple[str, ...] = ()
+    kind: str = "shell"
+    group: tuple[str, ...] = ()
     cleanup: bool = False
     shown: str = ""
     state: str = StepState.PENDING
@@ -39,6 +42,11 @@ class StepProgress:
     outputs: Mapping[str, Any] = field(default_factory=dict)
     tail: str = ""
     recent: deque[str] = field(default_factory=lambda: deque(maxlen=RECENT))
+
+    @property
+    def is_hidden(self) -> bool:
+        """Whether it is shown discreetly: a question to the workspace that went well."""
+        return self.kind in HIDDEN_KINDS and self.state != StepState.FAILED
 
     @property
     def has_ended(self) -> bool:
@@ -129,6 +137,8 @@ class RunProgress:
             step = self._step(planned["name"])
             step.needs = tuple(planned.get("needs", ()))
             step.branch = tuple(planned.get("branch", ()))
+            step.group = tuple(planned.get("group", ()))
+            step.kind = planned.get("kind") or "shell"
             step.cleanup = bool(planned.get("cleanup"))
             step.shown = planned.get("shown") or ""
 

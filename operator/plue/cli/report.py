@@ -91,6 +91,8 @@ class PlainReport:
                 lines.append(f"{self._run.name} queued{_why(body.get('reason'))}")
             case EventType.RUN_STARTED:
                 lines.append(f"{self._run.name} started{_attempt(self._run.attempt)}")
+            case EventType.STEP_STARTED | EventType.STEP_COMPLETED if step and step.is_hidden:
+                pass
             case EventType.STEP_STARTED if step is not None:
                 shown = safe(step.shown).strip().split("\n")
                 more = " …" if len(shown) > 1 else ""

@@ -225,6 +225,8 @@ def _progress_of(detail: Mapping[str, Any]) -> "RunProgress":
         run.steps[step["name"]] = StepProgress(
             name=step["name"],
             branch=tuple(step["branch"]),
+            kind=step["kind"],
+            group=tuple(step["group"]),
             state=step["state"],
             reason=step["reason"],
             message=step["message"],

@@ -422,10 +422,19 @@ def _type_of(schema: Mapping[str, Any]) -> str:
 
 
 def _plan_lines(plan: "Plan") -> list[str]:
+    from plue.cli.groups import Heading, arranged
+    from plue.wire.plan import HIDDEN_KINDS
+
     lines = [f"{plan.workflow}: {len(plan.steps)} steps, revision {plan.revision[:12]}"]
-    for step in plan.steps:
-        indent = "  " * (1 + len(step.branch) // 2)
+    for depth, step in arranged(plan.steps):
+        if isinstance(step, Heading):
+            lines.append(f"{'  ' * (depth + 1)}{step[0]}  ({step[1]} steps)")
+            continue
+        indent = "  " * (1 + max(depth, len(step.branch) // 2))
         after = f"  after {', '.join(step.needs)}" if step.needs else ""
+        if step.action.kind in HIDDEN_KINDS:
+            lines.append(f"{indent}{step.name}{after}")
+            continue
         shown = step.action.shown.strip().split("\n")
         lines.append(f"{indent}{step.name}{after}")
         lines.append(f"{indent}    {shown[0]}{' …' if len(shown) > 1 else ''}")

@@ -198,6 +198,8 @@ def _drawn(step: Step, at: int | None, why: Sequence[Answer]) -> JsonValue:
         "branch": list(step.branch),
         "shown": step.action.shown,
     }
+    if step.group:
+        drawn["group"] = list(step.group)
     if step.cleanup:
         drawn["cleanup"] = True
     if at is not None:

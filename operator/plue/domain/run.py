@@ -81,6 +81,7 @@ class StepView:
     message: str | None
     needs: Sequence[str]
     branch: Sequence[str]
+    group: Sequence[str]
     cleanup: bool
     shown: str
     exit_code: int | None

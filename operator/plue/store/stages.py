@@ -193,6 +193,7 @@ def _parameters(stage: NewStage) -> dict[str, Any]:
         "step_kinds": [s.action.kind for s in new],
         "step_needs": [_json(list(s.needs)) for s in new],
         "step_branches": [_json(list(s.branch)) for s in new],
+        "step_groups": [_json(list(s.group)) for s in new],
         "step_cleanups": [s.cleanup for s in new],
         "step_onces": [s.once for s in new],
         "step_shown": [s.action.shown for s in new],

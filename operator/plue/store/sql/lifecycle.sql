@@ -109,9 +109,9 @@ WITH again AS (
      WHERE s.run_id = g.id AND s.attempt = g.attempt - 1 AND s.ended_at IS NULL
 ), steps AS (
     INSERT INTO workflow_steps (run_id, attempt, name, ordinal, kind, needs, branch, cleanup,
-                                once, shown)
+                                once, shown, shown_under)
     SELECT s.run_id, g.attempt, s.name, s.ordinal, s.kind, s.needs, s.branch, s.cleanup, s.once,
-           s.shown
+           s.shown, s.shown_under
       FROM workflow_steps s JOIN again g ON s.run_id = g.id AND s.attempt = g.attempt - 1
      WHERE s.stage = 1
 ), stages AS (

@@ -33,13 +33,15 @@ WITH run AS (
     SELECT id, 1, %(plan)s FROM run
 ), steps AS (
     INSERT INTO workflow_steps (run_id, attempt, name, ordinal, kind, needs, branch, cleanup,
-                                once, shown)
-    SELECT run.id, 1, s.name, s.ordinal, s.kind, s.needs, s.branch, s.cleanup, s.once, s.shown
+                                once, shown, shown_under)
+    SELECT run.id, 1, s.name, s.ordinal, s.kind, s.needs, s.branch, s.cleanup, s.once, s.shown,
+           s.shown_under
       FROM run,
            unnest(%(step_names)s::text[], %(step_kinds)s::text[], %(step_needs)s::json[],
                   %(step_branches)s::json[], %(step_cleanups)s::boolean[],
-                  %(step_onces)s::boolean[], %(step_shown)s::text[])
-               WITH ORDINALITY AS s (name, kind, needs, branch, cleanup, once, shown, ordinal)
+                  %(step_onces)s::boolean[], %(step_shown)s::text[], %(step_groups)s::json[])
+               WITH ORDINALITY AS s (name, kind, needs, branch, cleanup, once, shown, shown_under,
+                                     ordinal)
 ), stage AS (
     INSERT INTO workflow_stages (run_id, attempt, stage, digest, awaits, awaited, body)
     SELECT id, 1, 1, %(digest)s, %(awaits)s, %(awaited)s, %(plan_body)s
@@ -81,7 +83,7 @@ SELECT s.inputs, s.event, s.workspace, s.outputs, s.attempts, s.rerun_of, r.runn
 -- name: get_steps
 -- The steps of one attempt, in the order of the plan.
 SELECT name, kind, state, reason, message, needs, branch, cleanup, shown, exit_code, tries,
-       started_at, ended_at, duration_ms, outputs, stage, why
+       started_at, ended_at, duration_ms, outputs, stage, why, shown_under
   FROM workflow_steps WHERE run_id = %(id)s AND attempt = %(attempt)s ORDER BY ordinal;
 
 -- name: list_runs

@@ -58,14 +58,15 @@ WITH moved AS (
       FROM moved m
 ), steps AS (
     INSERT INTO workflow_steps (run_id, attempt, name, ordinal, kind, needs, branch, cleanup,
-                                once, shown, stage, why)
+                                once, shown, shown_under, stage, why)
     SELECT m.id, m.attempt, s.name, s.ordinal, s.kind, s.needs, s.branch, s.cleanup, s.once,
-           s.shown, m.stage, s.why
+           s.shown, s.shown_under, m.stage, s.why
       FROM moved m,
            unnest(%(step_names)s::text[], %(step_ordinals)s::integer[], %(step_kinds)s::text[],
                   %(step_needs)s::json[], %(step_branches)s::json[], %(step_cleanups)s::boolean[],
-                  %(step_onces)s::boolean[], %(step_shown)s::text[], %(step_why)s::json[])
-               AS s (name, ordinal, kind, needs, branch, cleanup, once, shown, why)
+                  %(step_onces)s::boolean[], %(step_shown)s::text[], %(step_groups)s::json[],
+                  %(step_why)s::json[])
+               AS s (name, ordinal, kind, needs, branch, cleanup, once, shown, shown_under, why)
 ), shifted AS (
     UPDATE workflow_steps t SET ordinal = s.ordinal
       FROM moved m,
