@@ -69,7 +69,7 @@ def shorten_times() -> None:
 
     given = {name: timedelta(seconds=value) for name, value in SETUP["engine"].items()}
     made = local_server._engine_settings
-    local_server._engine_settings = lambda settings: replace(made(settings), **given)
+    local_server._engine_settings = lambda *args, **more: replace(made(*args, **more), **given)
     plue.gateway.app.HEARTBEAT_SECONDS = SETUP["heartbeat"]
 
 
@@ -77,7 +77,7 @@ def route_runners() -> None:
     """Have the server start runners through this file, and have them talk to the proxy."""
     import plue.local.server as local_server
 
-    def runner_command(_gateway: str, _file: Path) -> object:
+    def runner_command(*_args: object, **_more: object) -> object:
         def command(runner: str, home: Path) -> list[str]:
             words = [sys.executable, str(Path(__file__).resolve()), "runner"]
             words += ["--gateway", SETUP["proxy"], "--runner", runner, "--home", str(home)]

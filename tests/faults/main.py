@@ -13,51 +13,90 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from faults.nemesis import random_faults
-from faults.rounds import Verdict, a_round
+from faults.nemesis import crash_at_marks, random_faults
+from faults.rounds import Round, Verdict, a_round
 from faults.world import World
 
+from plue.marks import Mark
+
 __all__ = ["main"]
+
+MARKS_A_ROUND = 12
+MARKS_SEED = 9000
+
+
+@dataclass
+class Tally:
+    """What all rounds came to."""
+
+    rounds: int = 0
+    runs: int = 0
+    checks: int = 0
+    violations: int = 0
+    kills: Counter[str] = field(default_factory=Counter)
+    missed: list[str] = field(default_factory=list)
+
+    def add(self, verdict: Verdict) -> None:
+        """Count a round."""
+        self.rounds += 1
+        self.runs += verdict.runs
+        self.checks += verdict.checks
+        self.violations += len(verdict.violations)
+        self.kills += verdict.kills
+
+
+async def one_round(
+    options: argparse.Namespace, tally: Tally, seed: int, faults: Callable[[Round], Awaitable[None]]
+) -> set[str]:
+    """Do a round on a world of its own; return the marks that were reached."""
+    folder = Path(tempfile.mkdtemp(prefix="plue-faults-"))
+    world = World(folder)
+    try:
+        verdict = await a_round(world, seed, faults, evidence=Path(options.evidence))
+    finally:
+        await world.sweep()
+        reached = world.reached
+        shutil.rmtree(folder, ignore_errors=True)
+    report(seed, verdict)
+    tally.add(verdict)
+    if verdict.violations:
+        print(f"  evidence in {options.evidence}/seed-{seed}")
+    return reached
 
 
 async def rounds(options: argparse.Namespace) -> int:
     """Do the rounds; return the number of violations."""
-    folder = Path(tempfile.mkdtemp(prefix="plue-faults-"))
-    evidence = Path(options.evidence)
-    total, kills, checks, runs = 0, Counter[str](), 0, 0
-    begun = time.monotonic()
-    done = 0
-    try:
-        for seed in range(options.first, options.first + options.seeds):
-            world = World(folder / "world")
-            try:
-                faults = partial(random_faults, seconds=options.seconds)
-                verdict = await a_round(world, seed, faults, evidence=evidence)
-            finally:
-                await world.sweep()
-            report(seed, verdict)
-            done += 1
-            total += len(verdict.violations)
-            kills += verdict.kills
-            checks += verdict.checks
-            runs += verdict.runs
-            if verdict.violations:
-                print(
-                    f"  evidence in {evidence}/seed-{seed}; again: make faults SEEDS=1 SEED={seed}"
-                )
-                shutil.rmtree(folder / "world", ignore_errors=True)
-            if time.monotonic() - begun > options.within:
-                break
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    tally, begun = Tally(), time.monotonic()
+    reached: set[str] = set()
+    marks = [mark.name for mark in Mark] if options.marks else []
+    for part in range(0, len(marks), MARKS_A_ROUND):
+        chosen = marks[part : part + MARKS_A_ROUND]
+
+        async def crashes(r: Round, chosen: list[str] = chosen) -> None:
+            await r.load(2)
+            tally.missed += await crash_at_marks(r, chosen)
+
+        reached |= await one_round(options, tally, MARKS_SEED + part, crashes)
+    for seed in range(options.first, options.first + options.seeds):
+        if time.monotonic() - begun > options.within:
+            break
+        faults = partial(random_faults, seconds=options.seconds)
+        reached |= await one_round(options, tally, seed, faults)
+    for mark in tally.missed:
+        print(f"  VIOLATION {mark} was never reached: nothing crashed there")
+    tally.violations += len(tally.missed)
+    crashed = len(marks) - len(tally.missed)
     print(
-        f"faults: {done} rounds, {kills.total()} faults, {runs} runs, {checks} checks,"
-        f" {total} violations, {time.monotonic() - begun:.0f} s"
+        f"faults: {tally.rounds} rounds, {tally.kills.total()} faults, {crashed} of {len(marks)}"
+        f" marks crashed at, {len(reached)} reached, {tally.runs} runs, {tally.checks} checks,"
+        f" {tally.violations} violations, {time.monotonic() - begun:.0f} s"
     )
-    return total
+    return tally.violations
 
 
 def report(seed: int, verdict: Verdict) -> None:
@@ -78,6 +117,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=4, help="how many rounds")
     parser.add_argument("--first", type=int, default=1, help="the first round's seed")
+    parser.add_argument("--no-marks", dest="marks", action="store_false", help="random faults only")
     parser.add_argument("--seconds", type=float, default=12.0, help="faults in a round")
     parser.add_argument("--within", type=float, default=3600.0, help="begin no round after that")
     parser.add_argument("--evidence", default="faults-evidence", help="where evidence is kept")

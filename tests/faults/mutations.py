@@ -15,10 +15,10 @@ def acknowledge_before_storing() -> None:
 
     append = Recorder.append
 
-    def hasty(self: Any, key: Any, events: Any) -> Any:
+    def hasty(self: Any, *args: Any, **more: Any) -> Any:
         import asyncio
 
-        append(self, key, events).add_done_callback(lambda f: f.cancelled() or f.exception())
+        append(self, *args, **more).add_done_callback(lambda f: f.cancelled() or f.exception())
         done = asyncio.get_running_loop().create_future()
         done.set_result(None)
         return done
@@ -30,7 +30,7 @@ def start_before_accepted_is_recorded() -> None:
     """Skip the second phase of the claim: `start` goes out while nothing is recorded."""
     from plue.gateway.recorder import Recorder
 
-    def hasty(_self: Any, _key: Any) -> Any:
+    def hasty(*_args: Any, **_more: Any) -> Any:
         import asyncio
 
         done = asyncio.get_running_loop().create_future()
@@ -72,17 +72,25 @@ def begin_again_after_reconnect() -> None:
 
     welcomed = Session._on_welcome
 
-    async def forgetful(self: Any, sender: Any, frame: Any, problem: Any) -> None:
+    async def forgetful(self: Any, *args: Any, **more: Any) -> None:
         again = self._work is not None and self._attempt.finished is None
-        await welcomed(self, sender, frame, problem)
+        await welcomed(self, *args, **more)
         if again:
-            assignment = self._attempt.assignment
-            self._attempt.halt()
-            self._take(assignment, problem)
-            self._work = None
-            self._begin()
+            import asyncio
+
+            self._work = asyncio.create_task(self._attempt.run())
 
     Session._on_welcome = forgetful  # type: ignore[method-assign]
+
+
+def let_silent_runners_be() -> None:
+    """Believe a lease that ran out, without ending the runner that is silent."""
+    import plue.engine.ending
+
+    async def nobody(_hosts: Any, _silent: Any) -> set[Any]:
+        return set()
+
+    plue.engine.ending._ended_by_hosts = nobody
 
 
 MUTATIONS: dict[str, tuple[str, Callable[[], None]]] = {
@@ -92,6 +100,7 @@ MUTATIONS: dict[str, tuple[str, Callable[[], None]]] = {
         ("server", start_before_accepted_is_recorded),
         ("server", resume_one_event_too_early),
         ("server", resume_one_event_too_late),
+        ("server", let_silent_runners_be),
         ("runner", begin_again_after_reconnect),
     )
 }

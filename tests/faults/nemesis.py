@@ -3,12 +3,12 @@
 import asyncio
 import contextlib
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 
 import psycopg
 from faults.proxy import Weather
-from faults.rounds import MIX, Round
-from faults.world import Died, signal_all
+from faults.rounds import MIX, MIX_INPUTS, Round
+from faults.world import QUICK, Died, signal_all
 
 __all__ = ["crash_at_marks", "random_faults"]
 
@@ -60,6 +60,15 @@ async def kill_evaluator(r: Round) -> None:
     if pid is not None:
         signal_all([pid], signal.SIGKILL)
         r.kills["evaluator"] += 1
+
+
+async def halt_evaluator(r: Round) -> None:
+    """Halt the evaluator, which keeps its socket and answers nobody."""
+    r.submit(*r.chance.choice(MIX))
+    pid = r.world.evaluator_pid()
+    if pid is not None:
+        signal_all([pid], signal.SIGSTOP)
+        r.kills["evaluator halted"] += 1
 
 
 async def kill_postgres(r: Round) -> None:
@@ -120,7 +129,8 @@ async def bad_network(r: Round) -> None:
 
 async def half_open(r: Round) -> None:
     """Have some connections stand and swallow what is sent, perhaps for longer than a lease."""
-    lines = [line for line in r.proxy.lines if r.chance.random() < 0.5]
+    lines = list(r.proxy.lines)
+    lines = r.chance.sample(lines, (len(lines) + 1) // 2)
     weather = r.chance.choice(
         (
             Weather(swallow_up=True, swallow_down=True),
@@ -160,6 +170,7 @@ FAULTS: tuple[tuple[int, Callable[[Round], Awaitable[None]]], ...] = (
     (3, kill_runner),
     (3, halt_runner),
     (2, kill_evaluator),
+    (1, halt_evaluator),
     (2, kill_postgres),
     (1, kill_backend),
     (1, halt_postgres),
@@ -193,22 +204,89 @@ async def random_faults(r: Round, *, seconds: float = 12.0, at_once: int = 2) ->
     signal_all([p.pid for p in r.world.processes()], signal.SIGCONT)
 
 
-async def crash_at_marks(r: Round, marks: list[str], *, patience: float = 12.0) -> set[str]:
-    """End a process at each of *marks*, one after the other, under load; return what never came."""
-    missed = set()
+async def cancelled_in_time(r: Round) -> None:
+    """Have a run cancelled while it is executed."""
+    run = await r.one("long", {"ticks": 60})
+    await r.executes(run)
+    await r.clients.cancel(run)
+
+
+async def lost_in_time(r: Round) -> None:
+    """Have a runner die while it executes."""
+    run = await r.one("long", {"ticks": 20})
+    await r.executes(run)
+    pid = r.world.runner_pids().get(r.runner_of(run))
+    if pid is not None:
+        signal_all([pid], signal.SIGKILL)
+        r.kills["runner"] += 1
+
+
+async def lease_in_time(r: Round) -> None:
+    """Have a runner lose its gateway for longer than its lease while it executes."""
+    run = await r.one("long", {"ticks": 30})
+    await r.executes(run)
+    for line in r.proxy.lines:
+        if line.runner == r.runner_of(run):
+            line.weather = Weather(swallow_up=True, swallow_down=True)
+    r.proxy.refusing = True
+    r.kills["network away"] += 1
+    try:
+        await asyncio.sleep(QUICK["lease"] + 3)
+    finally:
+        r.proxy.refusing = False
+
+
+async def unaccepted_in_time(r: Round) -> None:
+    """Have a claim whose `assign` never arrives."""
+    for line in r.proxy.lines:
+        line.weather = Weather(swallow_down=True)
+    r.kills["half open"] += 1
+    await r.one("short", {})
+
+
+async def ordinary(r: Round) -> None:
+    """Have something of every kind happen."""
+    for workflow in ("short", "chatty", r.chance.choice(("retrying", "failing", "parallel"))):
+        await r.one(workflow, dict(MIX_INPUTS[workflow]))
+
+
+DRIVERS: Mapping[str, Callable[[Round], Awaitable[None]]] = {
+    "CANCEL_RECORDED": cancelled_in_time,
+    "CANCEL_PUSHED": cancelled_in_time,
+    "R_CANCEL": cancelled_in_time,
+    "LOSS_DECIDED": lost_in_time,
+    "NEXT_ATTEMPT": lost_in_time,
+    "RUNNER_SEEN_GONE": lost_in_time,
+    "RUNNER_GONE": lost_in_time,
+    "BURIED": lost_in_time,
+    "SESSION_CLOSED": lost_in_time,
+    "RUNNER_INSERTED": lost_in_time,
+    "HOME_MADE": lost_in_time,
+    "SPAWNED": lost_in_time,
+    "SPAWN_RECORDED": lost_in_time,
+    "R_LEASE": lease_in_time,
+    "UNACCEPTED_RETURNED": unaccepted_in_time,
+}
+"""What makes a mark likely to be reached; all others are, by ordinary runs."""
+
+
+async def crash_at_marks(r: Round, marks: Iterable[str], *, patience: float = 40.0) -> list[str]:
+    """End a process at each of *marks*, one after the other; return those that never came."""
+    missed = []
     for mark in marks:
         before = len(r.world.fired)
-        r.world.arm(
-            mark, f"skip {r.chance.randint(1, 3)} kill" if r.chance.random() < 0.3 else "kill"
-        )
+        r.world.arm(mark)
         r.note(f"armed {mark}")
-        for _ in range(2):
-            r.submit(*r.chance.choice(MIX))
-        if not await _fires(r, before, patience):
-            missed.add(mark)
+        driver = asyncio.create_task(DRIVERS.get(mark, ordinary)(r))
+        if await _fires(r, before, patience):
+            r.kills["mark"] += 1
+        else:
+            missed.append(mark)
             r.world.disarm()
-            continue
-        r.kills["mark"] += 1
+        driver.cancel()
+        with contextlib.suppress(asyncio.CancelledError, psycopg.Error, TimeoutError):
+            await driver
+        r.proxy.heal()
     return missed
 
 
@@ -217,17 +295,18 @@ async def _fires(r: Round, before: int, patience: float) -> bool:
     end = loop.time() + patience
     while loop.time() < end:
         await asyncio.sleep(0.02)
-        if len(r.world.fired) > before:
+        fired = len(r.world.fired) > before
+        if not r.world.alive:
+            await _revived(r)
+        if fired:
             await _revived(r)
             return True
-        if not r.world.alive:  # e.g. killed while another one was armed
-            await _revived(r)
     return False
 
 
 async def _revived(r: Round) -> None:
     """Start the server again when the mark has ended it, until it stays."""
-    await asyncio.sleep(0.1)
+    await r.world.dead_have_died()
     while not r.world.alive:
         with contextlib.suppress(Died):
             await r.world.start()

@@ -5,6 +5,7 @@ import contextlib
 import json
 import random
 import time
+import uuid
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ from faults.laws import Evidence, judge, read_journal
 from faults.proxy import Proxy
 from faults.world import World
 
-__all__ = ["MIX", "Round", "Verdict", "a_round", "opened"]
+__all__ = ["MIX", "MIX_INPUTS", "Round", "Verdict", "a_round", "opened"]
 
 END_SECONDS = 120.0
 SETTLE_SECONDS = 45.0
@@ -36,6 +37,9 @@ MIX = (
     ("step_timeout", {}),
     ("stubborn", {"ticks": 300}),
 )
+
+
+MIX_INPUTS = dict(MIX)
 
 
 @dataclass
@@ -62,6 +66,7 @@ class Round:
     story: list[str] = field(default_factory=list)
     begun: float = field(default_factory=time.monotonic)
     _load: set[asyncio.Task[None]] = field(default_factory=set)
+    name: str = field(default_factory=lambda: uuid.uuid4().hex[:8])
     _count: int = 0
 
     def note(self, text: str) -> None:
@@ -72,13 +77,17 @@ class Round:
 
     def submit(self, workflow: str, inputs: dict[str, Any]) -> None:
         """Make a run in the background, follow it, and cancel it when it is of that kind."""
-        self._count += 1
-        task = asyncio.create_task(self._one(workflow, inputs, f"{id(self)}-{self._count}"))
-        self._load.add(task)
+        self._load.add(asyncio.create_task(self._until_ended(workflow, inputs)))
 
-    async def _one(self, workflow: str, inputs: dict[str, Any], key: str) -> None:
-        run = await self.clients.submit(workflow, key, **inputs)
+    async def one(self, workflow: str, inputs: dict[str, Any]) -> str:
+        """Make a run and follow it; return it."""
+        self._count += 1
+        run = await self.clients.submit(workflow, f"{self.name}-{self._count}", **inputs)
         self.clients.follow(run, self.chance.choice((1, 1, 2)))
+        return run
+
+    async def _until_ended(self, workflow: str, inputs: dict[str, Any]) -> None:
+        run = await self.one(workflow, inputs)
         if workflow in {"cancelled", "stubborn"}:
             await asyncio.sleep(self.chance.uniform(0.2, 6.0))
             await self.clients.cancel(run, now=self.chance.random() < 0.3)
@@ -113,17 +122,18 @@ class Round:
             await self.world.start()
         self.note("healed")
 
-    async def finish(self) -> Verdict:
+    async def finish(self, *, within: float = END_SECONDS) -> Verdict:
         """Wait until everything has ended, and judge."""
         try:
-            async with asyncio.timeout(END_SECONDS):
+            async with asyncio.timeout(within):
                 await asyncio.gather(*self._load)
                 for followers in self.clients.followers.values():
                     for follower in followers:
                         await follower.complete.wait()
         except (TimeoutError, AssertionError) as error:
             self.note(f"not everything ended: {error!r}")
-        left = await self._settled()
+        left = await self._revived()
+        left += await self._settled(min(within, SETTLE_SECONDS))
         evidence = await self._evidence()
         violations = [*judge(evidence), *left]
         ends = Counter(f"{r['state']} {r['reason']}" for r in evidence.runs)
@@ -132,10 +142,18 @@ class Round:
         seconds = time.monotonic() - self.begun
         return Verdict(violations, evidence.checks, len(evidence.runs), self.kills, ends, seconds)
 
-    async def _settled(self) -> list[str]:
+    async def _revived(self) -> list[str]:
+        """Start a server that has ended by itself, and say so: nobody killed it."""
+        if self.world.alive or self.world.process is None:
+            return []
+        code = self.world.process.returncode
+        await self.world.start()
+        return [f"the server ended by itself, with {code}"]
+
+    async def _settled(self, within: float) -> list[str]:
         """Wait until nothing but warm runners is left; return what will not go."""
         left = ["nobody looked"]
-        deadline = time.monotonic() + SETTLE_SECONDS
+        deadline = time.monotonic() + within
         while left and time.monotonic() < deadline:
             left = await asyncio.to_thread(self._left)
             await asyncio.sleep(0.1)
@@ -252,9 +270,9 @@ def _keep(folder: Path, this: Round, verdict: Verdict) -> None:
     (folder / "violations.txt").write_text("\n".join(verdict.violations) + "\n")
     (folder / "story.txt").write_text("\n".join(this.story) + "\n")
     (folder / "journal").write_text(this.world.journal.read_text())
-    for name in ("server.log", "postgres.log"):
+    for path in (*this.world.data.glob("*.log"), this.world.folder / "up.log"):
         with contextlib.suppress(OSError):
-            (folder / name).write_text((this.world.data / name).read_text())
+            (folder / path.name).write_bytes(path.read_bytes())
     seen = {
         run: [[n, b.decode()] for n, b in f[0].seen] for run, f in this.clients.followers.items()
     }

@@ -5,6 +5,7 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -54,6 +55,8 @@ class World:
     heartbeat: float = 3.0
     process: asyncio.subprocess.Process | None = None
     starts: int = 0
+    port: int = field(default_factory=lambda: free_port())  # noqa: PLW0108 - it stands below
+    """One for life: clients of another world must not come here."""
 
     @property
     def data(self) -> Path:
@@ -96,6 +99,12 @@ class World:
         """The marks that have fired, in no order; one entry a time."""
         return [path.name.partition(".")[0] for path in (self.folder / "fired").iterdir()]
 
+    async def dead_have_died(self) -> None:
+        """Wait until the processes that a mark killed have ended."""
+        pids = [int(path.name.rpartition(".")[2]) for path in (self.folder / "fired").iterdir()]
+        if self.process is not None and self.process.pid in pids:
+            await self.process.wait()
+
     @property
     def reached(self) -> set[str]:
         """The marks that any process has reached."""
@@ -110,6 +119,7 @@ class World:
         self.starts += 1
         words = [*self.wrapper, sys.executable, str(HERE / "entry.py"), "up"]
         words += ["--data", str(self.data), "--tree", str(TREE), "--runners", str(self.runners)]
+        words += ["--port", str(self.port)]
         kept = {k: v for k, v in os.environ.items() if not k.startswith("PLUE_")}
         log = os.open(self.folder / "up.log", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
         try:
@@ -137,7 +147,8 @@ class World:
         async for line in process.stdout:
             if line.startswith(b"Ctrl-C"):
                 return
-        raise Died(f"the server ended with {await process.wait()} before it served")
+        said = (self.folder / "up.log").read_text()[-2000:]
+        raise Died(f"the server ended with {await process.wait()} before it served: {said}")
 
     @property
     def alive(self) -> bool:
@@ -235,6 +246,14 @@ class World:
         )
         with psycopg.connect(dsn, row_factory=dict_row, connect_timeout=10) as connection:
             return connection.execute(statement.encode(), parameters or None).fetchall()
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
 
 
 def signal_all(pids: Sequence[int], number: signal.Signals) -> None:

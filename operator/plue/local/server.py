@@ -122,6 +122,7 @@ class LocalServer:
         await evaluator.start()
         self._parts.push_async_callback(evaluator.close)
         blobs = Blobs(options.data / "blobs")
+        blobs.clear()
         tree = self._tree = Tree(options.root, blobs=blobs)
         host = await self._make_host(port_of(gateway))
         engine = Engine(

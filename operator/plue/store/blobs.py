@@ -20,6 +20,11 @@ class Blobs:
         self._folder = folder
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
 
+    def clear(self) -> None:
+        """Remove what a predecessor that was killed had begun; the folder must be ours alone."""
+        for partial in self._folder.glob(".*.part"):
+            partial.unlink(missing_ok=True)
+
     async def put(self, chunks: AsyncIterable[bytes]) -> tuple[str, int]:
         """Store what *chunks* give; return its id and its size in bytes.
 
