@@ -91,7 +91,7 @@ MARKED = [
     pytest.param('"yes" if "ro" in ctx.inputs.env else "no"', "yes", id="contains"),
     pytest.param("str(ctx.inputs.n + 1)", "4", id="numbers-are-numbers"),
     pytest.param('f"{isinstance(ctx.inputs.env, str)}"', "true", id="isinstance"),
-    pytest.param('f"{ctx.event.nothing is None}"', "true", id="missing-is-none"),
+    pytest.param('f"{ctx.event.tag is None}"', "true", id="missing-is-none"),
     pytest.param("ctx.env.REGION", "eu", id="env"),
 ]  # fmt: skip
 

@@ -83,6 +83,8 @@ SWALLOWING = [
     pytest.param("try:\n    b.stdout == 'x'\nexcept Exception:\n    pass", id="except"),
     pytest.param("try:\n    b.stdout == 'x'\nexcept (ValueError, Exception) as e:\n    pass", id="tuple"),
     pytest.param("try:\n    b.stdout == 'x'\nfinally:\n    ctx.run('f', 'x')", id="finally"),
+    pytest.param("class M:\n    def __enter__(self):\n        return 1\n    def __exit__(self, *a):\n"
+                 "        return True\nwith M():\n    b.stdout == 'x'", id="with"),
     pytest.param("def g():\n    yield b.stdout == 'x'\nlist(g())", id="generator"),
     pytest.param("any(b.stdout == x for x in 'ab')", id="any"),
     pytest.param("hasattr(b.stdout.strip(), 'x')", id="hasattr"),

@@ -15,7 +15,14 @@ from plue.authoring.codes import Code
 from plue.authoring.sandbox.context import Branches
 from plue.authoring.sandbox.kinds import Kind, StrType, list_kind
 from plue.authoring.sandbox.problems import AUTHOR, Finish, Problem, StageEnd, did_you_mean
-from plue.authoring.sandbox.texts import format_percent, join_pieces, show, string_method, text_of
+from plue.authoring.sandbox.texts import (
+    Shown,
+    format_percent,
+    join_pieces,
+    show,
+    string_method,
+    text_of,
+)
 from plue.authoring.sandbox.values import (
     Guarded,
     Record,
@@ -97,7 +104,7 @@ def refuse_frozen(value: object) -> None:
         )
 
 
-class OrderedSet(Guarded):
+class OrderedSet(Shown):
     """A set in insertion order: the order of Python's own depends on addresses."""
 
     __slots__ = ("frozen", "values")
@@ -105,6 +112,14 @@ class OrderedSet(Guarded):
     def __init__(self, items: Iterable[object] = (), *, frozen: bool = False) -> None:
         self.values = dict.fromkeys(items)
         self.frozen = frozen
+
+    def shown(self, show_item: Callable[[object], str]) -> str:
+        """Return the set as Python shows it, in its order."""
+        inside = ", ".join(show_item(item) for item in self.values)
+        written = f"{{{inside}}}" if inside else ""
+        if self.frozen:
+            return f"frozenset({written})"
+        return written or "set()"
 
     def attribute(self, name: str) -> object:
         """Return a method of sets."""
@@ -425,6 +440,29 @@ def subject_of(value: object) -> object:
     return dict(value.items()) if isinstance(value, Record) else value
 
 
+class Manager:
+    """A context manager of the author's: what must pass passes, whatever its ``__exit__`` says."""
+
+    __slots__ = ("managed",)
+
+    def __init__(self, managed: Any) -> None:
+        self.managed = managed
+
+    def __enter__(self) -> object:
+        return type(self.managed).__enter__(self.managed)
+
+    def __exit__(self, kind: type[BaseException] | None, error: object, _traceback: object) -> bool:
+        leave = type(self.managed).__exit__
+        if kind is not None and issubclass(kind, FATAL):
+            leave(self.managed, None, None, None)
+            return False
+        # Without the traceback: there is nothing in it for an author.
+        return bool(leave(self.managed, kind, error, None))
+
+
+FATAL: Final = (StageEnd, Finish, Problem, MemoryError, RecursionError)
+"""What no ``except`` and no ``with`` of an author's ever swallows."""
+
 _NO_DEFAULT: Final = object()
 
 
@@ -595,7 +633,8 @@ def author_globals(print_: Printer, import_: Callable[..., object]) -> dict[str,
         "__builtins__": author_builtins(print_, import_),
         "__name__": AUTHOR,
         "__metaclass__": type,
-        "_fatal_": (StageEnd, Finish, Problem, MemoryError, RecursionError),
+        "_fatal_": FATAL,
+        "_manager_": Manager,
         "_getattr_": read_attribute,
         "_getitem_": read_item,
         "_getiter_": iter_of,

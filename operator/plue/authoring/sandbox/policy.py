@@ -69,6 +69,7 @@ _REFUSED_MODULES: Final[Mapping[str, str]] = {
     "pathlib": "handle files in a step: ctx.run(...)",
     "typing": "annotations need no import: they are not evaluated",
 }
+_MAGIC: Final = frozenset({"__enter__", "__exit__", "__len__", "__iter__", "__bool__", "__call__"})
 _RESERVED: Final = frozenset({"print", "printed", "builtins", "breakpoint"})
 
 
@@ -572,6 +573,21 @@ class Policy(RestrictingNodeTransformer):  # type: ignore[misc] # the package ha
         inner = in_loop or isinstance(node, (ast.For, ast.While))
         for child in ast.iter_child_nodes(node):
             self._refuse_jumps(child, in_loop=inner)
+
+    def check_name(self, node: Any, name: Any, *magic: bool, **named: bool) -> None:
+        """Check a name; a class may say what `with`, `len` and loops do with its objects."""
+        allowed = any(magic) or any(named.values())
+        if not (allowed and name in _MAGIC):
+            super().check_name(node, name, *magic, **named)
+
+    def visit_With(self, node: ast.With) -> Any:
+        """Let the end of a stage pass every ``__exit__``."""
+        visited: Any = super().visit_With(node)
+        for item in visited.items:
+            call = ast.Call(ast.Name("_manager_", ast.Load()), [item.context_expr], [])
+            copy_locations(call, item.context_expr)
+            item.context_expr = call
+        return visited
 
     def inject_print_collector(self, node: ast.AST, position: int = 0) -> None:
         """Do nothing: print is a function of ours."""

@@ -79,6 +79,16 @@ STR_METHODS: Final = frozenset(
 )
 
 
+class Shown(Guarded):
+    """An object of ours that shows what it holds, as Python would."""
+
+    __slots__ = ()
+
+    def shown(self, show_item: Callable[[object], str]) -> str:
+        """Return what ``repr`` shows; *show_item* shows what is inside."""
+        raise NotImplementedError
+
+
 def text_of(value: object) -> str | Text:  # noqa: PLR0911 - a table of types
     """Return *value* as text, recording references instead of asking for them."""
     if isinstance(value, (str, Text)):
@@ -100,7 +110,7 @@ def text_of(value: object) -> str | Text:  # noqa: PLR0911 - a table of types
         return data(render(value.plain))
     if isinstance(value, BaseException):
         return text_of(value.args[0]) if len(value.args) == 1 else show(value.args)
-    if isinstance(value, Guarded):
+    if isinstance(value, Guarded) and not isinstance(value, Shown):
         refuse_handle(value)
     return show(value)
 
@@ -191,6 +201,8 @@ def _show(value: object, marked: list[bool], depth: int) -> str:  # noqa: PLR091
         if isinstance(value, tuple):
             return f"({inside},)" if len(value) == 1 else f"({inside})"
         return f"[{inside}]"
+    if isinstance(value, Shown):
+        return value.shown(lambda item: _show(item, marked, depth + 1))
     return _show_object(value, marked, depth)
 
 
