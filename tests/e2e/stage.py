@@ -183,17 +183,22 @@ class Up:
         return found
 
     def request(
-        self, path: str, *, body: object = None, headers: Mapping[str, str] | None = None
+        self,
+        path: str,
+        *,
+        body: object = None,
+        data: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> Any:
         """Open *path* below /api/v1, as curl would; the caller closes it."""
         record = self.record
         request = urllib.request.Request(  # noqa: S310 - loopback
             f"{record['url']}/api/v1{path}",
-            data=None if body is None else json.dumps(body).encode(),
+            data=data if body is None else json.dumps(body).encode(),
             headers={"Authorization": f"Bearer {record['token']}", **(headers or {})},
         )
-        if body is not None:
-            request.add_header("Content-Type", "application/json")
+        kind = "application/json" if data is None else "application/octet-stream"
+        request.add_header("Content-Type", kind)
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         return opener.open(request, timeout=PATIENCE)
 

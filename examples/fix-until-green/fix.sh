@@ -1,0 +1,1 @@
+echo "one of: $ERRORS" >> fixed

@@ -1,0 +1,2 @@
+#!/bin/sh
+echo "tools is fine"

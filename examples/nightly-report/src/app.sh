@@ -1,0 +1,2 @@
+# TODO: say hello in more languages
+echo hello  # TODO: ask for the name
