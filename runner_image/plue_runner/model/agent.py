@@ -311,7 +311,8 @@ def _without_results(messages: list[Any]) -> list[dict[str, Any]]:
         content = message["content"]
         blocks = [_words(content)] if isinstance(content, str) else content
         for block in blocks:
-            text = _as_text(block)
+            # What the model said is given back as the library's own objects.
+            text = _as_text(block if isinstance(block, dict) else block.model_dump())
             if text:
                 parts.append(_words(f"[{message['role']}] {text[:8000]}"))
     return parts

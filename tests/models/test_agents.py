@@ -1,0 +1,329 @@
+"""The ``agent`` step: turns, tools, ends, with exact events and exact usage."""
+
+import asyncio
+import json
+import os
+import signal
+from typing import Any
+
+import pytest
+from models.conftest import Bench, MakeBench, an_output, ask
+
+from plue.domain.budget import Budgets, Limit, Scope
+from plue.domain.run import RunId, StepView, StoredEvent
+from plue.wire.events import EventType, Reason, RunState, StepState
+
+FIXED = an_output(fixed="boolean")
+FILES = {"app.py": "x = 1\ny = 2\n", "docs/a.md": "hello\n"}
+
+
+def script(*turns: dict[str, Any], **more: Any) -> str:
+    """Return a script of one conversation."""
+    return json.dumps({"conversations": [{"turns": list(turns), **more}]})
+
+
+def use(name: str, **given: Any) -> dict[str, Any]:
+    """Return one use of a tool."""
+    return {"name": name, "input": given}
+
+
+def finish(**given: Any) -> dict[str, Any]:
+    """Return the turn that ends the work."""
+    return {"tools": [use("finish", **given)]}
+
+
+async def work(desk: Bench, **fields: Any) -> tuple[list[StoredEvent], StepView, RunId]:
+    """Run one agent on FILES to its end."""
+    fields.setdefault("output", FIXED)
+    run = await desk.begin(ask(kind="agent", **fields), files=FILES)
+    events, steps = await desk.end(run)
+    return events, steps["ask"], run
+
+
+def bodies(events: list[StoredEvent], kind: EventType) -> list[dict[str, Any]]:
+    """Return the bodies of the events of *kind*."""
+    return [json.loads(event.body) for event in events if event.type is kind]
+
+
+def results(desk: Bench, call: int) -> list[dict[str, Any]]:
+    """Return the tool results that the model was given with its call number *call*."""
+    content = json.loads(desk.models.calls[call].body)["messages"][-1]["content"]
+    return [block for block in content if block["type"] == "tool_result"]
+
+
+async def test_an_agent_edits_files_runs_commands_and_finishes(bench: MakeBench) -> None:
+    """Each turn and tool is on record in order; the files are changed; the result is typed."""
+    turns = script(
+        {"text": "I look.", "tools": [use("read_file", path="app.py")]},
+        {"tools": [use("edit_file", path="app.py", old="x = 1", new="x = 3")]},
+        {"tools": [use("shell", command="echo out; echo err >&2; cat app.py; exit 3")]},
+        {"tools": [use("write_file", path="new/b.txt", text="b\n")]},
+        finish(fixed=True),
+    )
+    async with bench(turns) as desk:
+        events, step, _ = await work(desk)
+        rows = await desk.usage()
+        tree = desk.folder / "tree"
+        assert (tree / "app.py").read_text() == "x = 3\ny = 2\n"
+        assert (tree / "new/b.txt").read_text() == "b\n"
+        assert results(desk, 1)[0]["content"] == "     1\tx = 1\n     2\ty = 2"
+        shell = results(desk, 3)[0]
+    assert (step.state, step.outputs) == (StepState.SUCCEEDED, {"fixed": True})
+    assert shell["content"].endswith("[exit code 3]")
+    kinds = [
+        event.type.value
+        for event in events
+        if event.step == "ask" and event.type not in {EventType.LLM_TOKEN, EventType.STEP_OUTPUT}
+    ]
+    assert kinds == [
+        "step_started",
+        *["agent_turn", "tool_start", "tool_end"] * 5,
+        "step_completed",
+    ]
+    assert [t["tools"] for t in bodies(events, EventType.AGENT_TURN)] == [
+        ["read_file"],
+        ["edit_file"],
+        ["shell"],
+        ["write_file"],
+        ["finish"],
+    ]
+    out = "".join(b["text"] for b in bodies(events, EventType.STEP_OUTPUT))
+    assert {"out", "err", "x = 3"} <= set(out.split("\n"))
+    assert [row["turn"] for row in rows] == [1, 2, 3, 4, 5]
+    completed = bodies(events, EventType.STEP_COMPLETED)[0]
+    assert completed["agent"] == {"status": "finished", "summary": "", "turns": 5}
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "said"),
+    [
+        pytest.param("read_file", {"path": "../secret"}, "not inside", id="dots"),
+        pytest.param("read_file", {"path": "/etc/passwd"}, "not inside", id="absolute"),
+        pytest.param("read_file", {"path": "link"}, "leads out", id="link"),
+        pytest.param("write_file", {"path": "folder/x", "text": ""}, "leads out", id="link-folder"),
+        pytest.param("read_file", {"path": "nope"}, "no file", id="no-file"),
+        pytest.param("read_file", {}, "wrong input", id="no-path"),
+        pytest.param("edit_file", {"path": "app.py", "old": "=", "new": ""}, "2 times", id="twice"),
+        pytest.param(
+            "edit_file", {"path": "app.py", "old": "z", "new": ""}, "not stand", id="none"
+        ),
+        pytest.param("fly", {}, "no tool", id="no-tool"),
+        pytest.param("grep", {"pattern": "("}, "nmatched", id="bad-pattern"),
+    ],
+)
+async def test_a_tool_that_cannot_tells_the_model(
+    bench: MakeBench, name: str, given: dict[str, Any], said: str
+) -> None:
+    """A wrong use is an error that the model sees; nothing outside of the workspace is touched."""
+    async with bench(script({"tools": [use(name, **given)]}, finish(fixed=False))) as desk:
+        outside = desk.folder / "outside"
+        outside.mkdir()
+        (outside / "secret").write_text("hidden")
+        tree = desk.folder / "tree"
+        tree.mkdir()
+        (tree / "link").symlink_to(outside / "secret")
+        (tree / "folder").symlink_to(outside)
+        events, step, _ = await work(desk)
+        (result,) = results(desk, 1)
+        assert sorted(path.name for path in outside.iterdir()) == ["secret"]
+    assert step.state is StepState.SUCCEEDED
+    assert result["is_error"]
+    assert said in result["content"]
+    assert "hidden" not in result["content"]
+    assert [b["ok"] for b in bodies(events, EventType.TOOL_END)] == [False, True]
+
+
+async def test_tools_of_one_turn_run_side_by_side(bench: MakeBench) -> None:
+    """Two commands that wait for each other both end, and each result has its own id."""
+    first = "touch a; until test -e b; do sleep 0.01; done; echo one"
+    second = "touch b; until test -e a; do sleep 0.01; done; echo two"
+    turns = script(
+        {"tools": [use("shell", command=first), use("shell", command=second)]}, finish(fixed=True)
+    )
+    async with bench(turns) as desk:
+        events, step, _ = await work(desk)
+        one, two = results(desk, 1)
+    assert step.state is StepState.SUCCEEDED
+    assert one["content"].startswith("one")
+    assert two["content"].startswith("two")
+    lines = [b["line"] for b in bodies(events, EventType.STEP_OUTPUT)]
+    assert len(lines) == len(set(lines))
+
+
+async def test_a_tool_that_hangs_is_ended(bench: MakeBench) -> None:
+    """A command that runs too long is ended with all it started, and the model is told."""
+    turns = script(
+        {"tools": [use("shell", command="sleep 600 & sleep 600", timeout=1)]}, finish(fixed=False)
+    )
+    async with bench(turns) as desk:
+        _, step, _ = await work(desk)
+        (result,) = results(desk, 1)
+    assert step.state is StepState.SUCCEEDED
+    assert "ended after 1 s" in result["content"]
+
+
+async def test_a_long_result_is_cut_and_kept(bench: MakeBench) -> None:
+    """200 KB of output: the model sees both ends and where the whole is, and can read it there."""
+    turns = script(
+        {"tools": [use("shell", command="seq 1 40000")]},
+        finish(fixed=True),
+    )
+    async with bench(turns) as desk:
+        run = await desk.begin(ask(kind="agent", output=FIXED), files=FILES)
+        events, _ = await desk.end(run)
+        (result,) = results(desk, 1)
+    text = result["content"]
+    assert len(text) < 31_000
+    assert text.startswith("1\n2\n")
+    assert "characters left out" in text
+    assert "read_file reads it" in text
+    logged = "".join(b["text"] for b in bodies(events, EventType.STEP_OUTPUT))
+    assert logged == "".join(f"{n}\n" for n in range(1, 40001))
+    end = bodies(events, EventType.TOOL_END)[0]
+    assert end["cut"]
+    assert len(end["result"]) < 17_000
+
+
+async def test_an_agent_that_stops_is_asked_again_and_then_fails(bench: MakeBench) -> None:
+    """Stopping without the declared output is asked about twice, then it is the failure."""
+    async with bench(script({"text": "All done!", "repeat": True})) as desk:
+        events, step, _ = await work(desk)
+        assert len(desk.models.calls) == 3
+    assert (step.state, step.reason) == (StepState.FAILED, Reason.INVALID_OUTPUT)
+    agent = bodies(events, EventType.STEP_COMPLETED)[0]["agent"]
+    assert agent == {"status": "failed", "summary": "All done!", "turns": 3}
+
+
+async def test_a_wrong_finish_is_asked_for_again(bench: MakeBench) -> None:
+    """A result that does not fit its schema is an error of the tool, and work goes on."""
+    async with bench(script(finish(fixed="perhaps"), finish(fixed=True))) as desk:
+        _, step, _ = await work(desk)
+        (result,) = results(desk, 1)
+    assert result["is_error"]
+    assert "fixed" in result["content"]
+    assert step.outputs == {"fixed": True}
+
+
+async def test_an_agent_out_of_turns_says_what_is_left(bench: MakeBench) -> None:
+    """After its last turn the agent reports; the step fails as MaxTurns with that summary."""
+    look = {"tools": [use("glob", pattern="**")]}
+    report = {"tools": [use("report", done="looked", left="the rest")]}
+    async with bench(script(look, look, report)) as desk:
+        events, step, _ = await work(desk, max_turns=2)
+        last = json.loads(desk.models.calls[2].body)
+    assert (step.state, step.reason) == (StepState.FAILED, Reason.MAX_TURNS)
+    agent = bodies(events, EventType.STEP_COMPLETED)[0]["agent"]
+    assert agent["status"] == "max_turns"
+    assert agent["summary"] == "Done: looked\nLeft: the rest"
+    assert last["tool_choice"] == {"type": "tool", "name": "report"}
+
+
+async def test_a_tool_loop_ends_with_its_turns(bench: MakeBench) -> None:
+    """An agent that does the same for ever is ended by max_turns, and every turn is counted."""
+    loop = {"tools": [use("glob", pattern="*")], "repeat": True}
+    async with bench(script(loop)) as desk:
+        _, step, _ = await work(desk, max_turns=5)
+        rows = await desk.usage()
+    assert step.reason is Reason.MAX_TURNS
+    assert len(rows) == 6  # five turns, and the report that was asked for
+
+
+async def test_a_paused_turn_goes_on(bench: MakeBench) -> None:
+    """A turn that the provider paused is given back as it is."""
+    search = {"name": "web_search", "server": True, "input": {"query": "x"}}
+    turns = script({"tools": [search], "stop": "pause_turn"}, finish(fixed=True))
+    async with bench(turns) as desk:
+        _, step, _ = await work(desk)
+        messages = json.loads(desk.models.calls[1].body)["messages"]
+    assert step.state is StepState.SUCCEEDED
+    assert [m["role"] for m in messages] == ["user", "assistant"]
+
+
+async def test_a_long_conversation_is_summed_up(bench: MakeBench) -> None:
+    """Beyond the limit the history is replaced by a summary, which is on record."""
+    full = {
+        "tools": [use("glob", pattern="*.py")],
+        "usage": {"input": 1000, "cache_read": 200_000, "output": 10},
+    }
+    turns = json.dumps(
+        {
+            "conversations": [
+                {"match": "grown too long", "turns": [{"text": "found app.py"}]},
+                {"match": "What happened so far", "turns": [finish(fixed=True)]},
+                {"turns": [full]},
+            ]
+        }
+    )
+    async with bench(turns) as desk:
+        events, step, _ = await work(desk)
+        after = json.loads(desk.models.calls[2].body)["messages"]
+    assert step.state is StepState.SUCCEEDED
+    assert "found app.py" in after[0]["content"]
+    told = [b for b in bodies(events, EventType.AGENT_TURN) if b.get("compacted")]
+    assert [b["text"] for b in told] == ["found app.py"]
+
+
+async def test_an_agent_is_told_when_little_is_left(bench: MakeBench) -> None:
+    """Near a budget's limit the agent is told, once."""
+    look = {"tools": [use("glob", pattern="*")]}
+    budgets = Budgets({Scope.STEP: Limit(calls=6)})
+    async with bench(
+        script(look, look, look, look, look, finish(fixed=True)), budgets=budgets
+    ) as desk:
+        await work(desk)
+        told = [call.body.count(b"budget is left") for call in desk.models.calls]
+    # After the fifth of six calls less than a fifth is left; the fourth left a third.
+    assert told == [0, 0, 0, 0, 0, 1]
+
+
+async def test_two_agents_side_by_side_are_counted_apart(bench: MakeBench) -> None:
+    """Usage belongs to the step that used it."""
+    turns = script({"tools": [use("glob", pattern="*")]}, finish(fixed=True))
+    async with bench(turns) as desk:
+        run = await desk.begin(
+            ask("one", kind="agent", output=FIXED), ask("two", kind="agent", output=FIXED)
+        )
+        _, steps = await desk.end(run)
+        rows = await desk.usage()
+        lines = await desk.server.engine.usage_of(run)
+    assert {step.state for step in steps.values()} == {StepState.SUCCEEDED}
+    assert sorted((row["step"], row["turn"]) for row in rows) == [
+        ("one", 1),
+        ("one", 2),
+        ("two", 1),
+        ("two", 2),
+    ]
+    assert {line.step: line.calls for line in lines} == {"one": 2, "two": 2}
+
+
+async def test_a_cancel_in_the_middle_of_a_token_ends_all(bench: MakeBench) -> None:
+    """Cancelled while the model speaks: the call is aborted, the step and the run are cancelled."""
+    async with bench(script({"text": "a very long answer", "chunk": 1, "delay": 0.2})) as desk:
+        run = await desk.begin(ask(kind="agent", output=FIXED), files=FILES)
+        await desk.until(run, EventType.LLM_TOKEN)
+        await desk.server.engine.cancel(run)
+        _, steps = await desk.end(run)
+        await asyncio.wait_for(desk.models.calls[0].ended.wait(), 5)
+        details = await desk.server.engine.details(run)
+    assert steps["ask"].state is StepState.CANCELLED
+    assert details.run.state is RunState.CANCELLED
+
+
+async def test_a_runner_killed_in_a_turn_leaves_what_happened(bench: MakeBench) -> None:
+    """The turns and tools before the loss are on record; the open call is settled."""
+    turns = script(
+        {"tools": [use("shell", command="echo before")]},
+        {"text": "and then and then and then and then", "chunk": 1, "delay": 0.2},
+    )
+    async with bench(turns) as desk:
+        run = await desk.begin(ask(kind="agent", output=FIXED), files=FILES)
+        await desk.until(run, EventType.LLM_TOKEN)
+        os.killpg(desk.pids[0], signal.SIGKILL)
+        desk.server.host.lose(f"default-0x{os.getpid()}")
+        events, _ = await desk.end(run)
+        rows = await desk.usage()
+        details = await desk.server.engine.details(run)
+    assert details.run.reason is Reason.RUNNER_LOST
+    assert [b["tools"] for b in bodies(events, EventType.AGENT_TURN)] == [["shell"]]
+    assert "before" in bodies(events, EventType.TOOL_END)[0]["result"]
+    assert [row["estimated"] for row in rows] == [False, True]
