@@ -248,3 +248,36 @@ def test_a_failed_step_shows_its_last_lines_and_a_note_is_last() -> None:
     assert "  x a  failed: exit code 2  1.2 s" in lines
     assert "      boom" in lines
     assert lines[-1] == "cancelling; Ctrl-C again leaves"
+
+
+def test_what_a_model_does_is_shown_as_lines() -> None:
+    """Tokens become lines, tools and waiting have lines of their own, and tokens are summed up."""
+    said: list[tuple[str, dict[str, object]]] = [
+        ("step_started", {"try": 1, "shown": "Fix()"}),
+        ("llm_token", {"text": "I look\nat"}),
+        ("llm_token", {"text": " it."}),
+        ("agent_turn", {"usage": {"input": 10, "output": 5, "cache_read": 90}}),
+        ("tool_start", {"name": "shell", "input": {"command": "make"}}),
+        ("tool_end", {"name": "shell", "ok": False, "result": "no\nrule"}),
+        ("step_waiting", {"reason": "Budget", "message": "extend it"}),
+        ("step_waiting", {}),
+    ]
+    run = RunProgress("fix-1")
+    report = PlainReport(run)
+    lines = [
+        line
+        for n, (kind, body) in enumerate(said, 1)
+        for line in report.take(
+            {"n": n, "time": "2026-01-01T00:00:00Z", "type": kind, "step": "fix", "body": body}
+        )
+    ]
+    assert lines == [
+        "fix > started: Fix()",
+        "fix | I look",
+        "fix | at it.",
+        'fix | → shell {"command": "make"}',
+        "fix | ✗ shell: no …",
+        "fix | waits: extend it",
+        "fix | goes on",
+    ]
+    assert "[100 tokens in, 5 out]" in "\n".join(summary(run, icons=UNICODE))

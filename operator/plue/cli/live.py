@@ -16,11 +16,13 @@ __all__ = ["live_tree"]
 _STYLES = {
     StepState.PENDING: "dim",
     StepState.RUNNING: "bold cyan",
+    StepState.WAITING: "yellow",
     StepState.SUCCEEDED: "green",
     StepState.FAILED: "bold red",
     StepState.SKIPPED: "dim",
     StepState.CANCELLED: "yellow",
 }
+_IMPORTANT = {StepState.RUNNING, StepState.WAITING, StepState.FAILED}
 _OUTPUT_LINES = 3
 _FAILED_LINES = 8
 
@@ -62,7 +64,7 @@ def _fitting(run: RunProgress, now: datetime, room: int, icons: Icons) -> list[R
         rows = [*_tree_rows(steps, now, icons, output)]
         if len(rows) <= room:
             return rows
-    important = [step for step in steps if step.state in {StepState.RUNNING, StepState.FAILED}]
+    important = [step for step in steps if step.state in _IMPORTANT]
     rows = [row for step in important for row in _rows(step, now, icons, 0)][: room - 1]
     others = plural(len(steps) - len(rows), "step")
     done = sum(step.has_ended for step in steps)
@@ -85,6 +87,12 @@ def _rows(
     # Two parts of the branch are one parallel group and the place in it.
     indent = "  " * (1 + max(depth, len(step.branch) // 2))
     style = "dim" if step.is_hidden else _STYLES.get(StepState(step.state), "")
+    if step.state == StepState.WAITING:
+        yield (
+            f"{indent}{icons.pending} {safe(step.name)}  waits: {safe(step.message or '')}",
+            "yellow",
+        )
+        return
     if step.state == StepState.RUNNING:
         took = _since(step.started, now)
         again = f"  try {step.tries}" if step.tries > 1 else ""

@@ -4,6 +4,7 @@ Events are taken as JSON objects, each once and in order. Unknown types and fiel
 a newer server may say more.
 """
 
+import json
 from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -17,6 +18,8 @@ __all__ = ["OutputLine", "RunProgress", "StepProgress"]
 
 RECENT = 12
 """Lines of output that are kept of each step, for the display."""
+
+_TOOL_WIDTH = 100
 
 Event = Mapping[str, Any]
 
@@ -41,6 +44,8 @@ class StepProgress:
     duration_ms: float | None = None
     outputs: Mapping[str, Any] = field(default_factory=dict)
     tail: str = ""
+    tokens_in: int = 0
+    tokens_out: int = 0
     recent: deque[str] = field(default_factory=lambda: deque(maxlen=RECENT))
 
     @property
@@ -116,6 +121,14 @@ class RunProgress:
                 return self._output(self._step(step), body)
             case EventType.STEP_COMPLETED if step is not None:
                 return self._step_completed(self._step(step), body)
+            case (
+                EventType.LLM_TOKEN
+                | EventType.AGENT_TURN
+                | EventType.TOOL_START
+                | EventType.TOOL_END
+                | EventType.STEP_WAITING
+            ) if step is not None:
+                return self._model(self._step(step), event["type"], body)
             case _:
                 pass
         return []
@@ -183,6 +196,35 @@ class RunProgress:
         step.recent.extend(line.text for line in lines)
         return lines
 
+    def _model(self, step: StepProgress, kind: str, body: Mapping[str, Any]) -> list[OutputLine]:
+        """Take what a model said or did; what it says is shown line by line, as output is."""
+        said: list[str] = []
+        if kind == EventType.LLM_TOKEN:
+            source, text = (step.name, "model"), body.get("text", "")
+            said += self._lines(source, text, {"partial": True})
+        else:
+            rest = self._unfinished.pop((step.name, "model"), "")
+            said += [rest] if rest.strip() else []
+        match kind:
+            case EventType.AGENT_TURN:
+                used: Mapping[str, Any] = body.get("usage") or {}
+                cached = used.get("cache_read", 0) + used.get("cache_write", 0)
+                step.tokens_in += used.get("input", 0) + cached
+                step.tokens_out += used.get("output", 0)
+            case EventType.TOOL_START:
+                said.append(f"→ {body.get('name')} {_short(body.get('input'))}".rstrip())
+            case EventType.TOOL_END:
+                mark = "←" if body.get("ok") else "✗"
+                said.append(f"{mark} {body.get('name')}: {_short(body.get('result'))}")
+            case EventType.STEP_WAITING:
+                step.reason, step.message = body.get("reason"), body.get("message")
+                step.state = StepState.RUNNING if step.reason is None else StepState.WAITING
+                said += [f"waits: {step.message}"] if step.reason else ["goes on"]
+            case _:
+                pass
+        step.recent.extend(said)
+        return [OutputLine(step.name, "model", line) for line in said]
+
     def _lines(self, source: tuple[str, str], text: str, body: Mapping[str, Any]) -> Iterator[str]:
         """Yield complete lines; the last one waits when the stream's next chunk goes on with it."""
         *whole, rest = (self._unfinished.pop(source, "") + text).split("\n")
@@ -191,6 +233,13 @@ class RunProgress:
             self._unfinished[source] = rest
         elif rest:
             yield rest
+
+
+def _short(value: object) -> str:
+    """Return what a tool was given or gave, on one line."""
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    first, _, more = text.strip().partition("\n")
+    return f"{first[:_TOOL_WIDTH]} …" if more or len(first) > _TOOL_WIDTH else first
 
 
 def _time(text: str) -> datetime:

@@ -133,7 +133,8 @@ def _step_lines(step: StepProgress, width: int, icons: Icons) -> Iterator[str]:
     took = duration(step.duration_ms) if step.started else ""
     how = "" if step.state == StepState.SUCCEEDED and step.tries <= 1 else how_it_ended(step)
     name = safe(step.name).ljust(width)
-    yield f"  {icons.of(step.state)} {name}  {took.rjust(9)}  {how}".rstrip()
+    used = f"  [{step.tokens_in:,} tokens in, {step.tokens_out:,} out]" if step.tokens_out else ""
+    yield f"  {icons.of(step.state)} {name}  {took.rjust(9)}  {how}{used}".rstrip()
     if step.state == StepState.FAILED:
         yield from (f"      {line}" for line in last_lines(step, _TAIL_LINES))
 

@@ -58,6 +58,7 @@ def view(run: Which = "latest", *, as_json: AsJson = False) -> None:
     """
     from plue.cli.follow import icons_for
     from plue.cli.report import summary
+    from plue.cli.usage import usage_lines
 
     with server() as api:
         detail = api.get(f"/runs/{_quoted(run)}")
@@ -65,6 +66,8 @@ def view(run: Which = "latest", *, as_json: AsJson = False) -> None:
         for step in progress.steps.values():
             if step.state == "failed" and not as_json:
                 step.tail = "\n".join(_last_lines(api, detail["id"], step.name))
+        asked = any(step["kind"] in {"llm", "agent"} for step in detail["steps"])
+        used = api.get(f"/runs/{detail['id']}/usage") if asked else None
     if as_json:
         print(json.dumps(detail, indent=2))
         return
@@ -72,6 +75,8 @@ def view(run: Which = "latest", *, as_json: AsJson = False) -> None:
     print("\n".join(_about(detail)))
     lines = summary(progress, icons=icons_for(sys.stdout.encoding), hint=None)
     print("\n".join(lines))
+    if used is not None and used["lines"]:
+        print("\n".join(usage_lines(used["lines"], ["step", "model"], used["cost_usd"])))
     if hint:
         print(f"its output: {hint}")
 
