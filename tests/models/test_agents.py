@@ -326,4 +326,7 @@ async def test_a_runner_killed_in_a_turn_leaves_what_happened(bench: MakeBench) 
     assert details.run.reason is Reason.RUNNER_LOST
     assert [b["tools"] for b in bodies(events, EventType.AGENT_TURN)] == [["shell"]]
     assert "before" in bodies(events, EventType.TOOL_END)[0]["result"]
-    assert [row["estimated"] for row in rows] == [False, True]
+    assert [(row["outcome"], row["estimated"]) for row in rows] == [
+        ("answered", False),
+        ("caller left", True),
+    ]

@@ -64,16 +64,18 @@ class AnthropicProvider:
         }
         timeout = ClientTimeout(total=None, sock_connect=10, sock_read=SILENCE_SECONDS)
         try:
-            async with self._http.post(
+            answer = await self._http.post(
                 self._url, data=body, headers=headers, timeout=timeout, allow_redirects=False
-            ) as answer:
-                passed = {k: answer.headers[k] for k in _PASSED_ON if k in answer.headers}
-                yield Upstream(answer.status, passed, _chunks(answer.content.iter_any()))
+            )
         except ClientConnectionError as error:
             raise UnavailableError(
                 f"the model provider cannot be reached: {error}",
                 remedy="check its address and the gateway's network",
             ) from error
+        # Not within the `try`: what fails while the answer is passed on is not the provider's.
+        async with answer:
+            passed = {k: answer.headers[k] for k in _PASSED_ON if k in answer.headers}
+            yield Upstream(answer.status, passed, _chunks(answer.content.iter_any()))
 
 
 async def _chunks(content: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
