@@ -41,6 +41,11 @@ def _options(arguments: Sequence[str] | None) -> Options:
         default=60.0,
         help="how long an idle runner waits for a gateway before it exits (default: 60)",
     )
+    parser.add_argument(
+        "--host-explains",
+        action="store_true",
+        help="leave it to the host to say why a signal ended the runner",
+    )
     given = parser.parse_args(arguments)
     if given.gateway is None and given.gateway_file is None:
         parser.error("give --gateway or --gateway-file")
@@ -54,6 +59,7 @@ def _options(arguments: Sequence[str] | None) -> Options:
         gateway=given.gateway,
         gateway_file=given.gateway_file,
         idle_seconds=given.idle_exit,
+        host_explains=given.host_explains,
     )
 
 

@@ -85,7 +85,11 @@ class Exit(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What the runner is told when it is started."""
+    """What the runner is told when it is started.
+
+    ``host_explains``: who signals the runner to end is the host's to say, so that an eviction is
+    not told as a run's own failure.
+    """
 
     runner: str
     token: str
@@ -93,6 +97,7 @@ class Options:
     gateway: str | None = None
     gateway_file: Path | None = None
     idle_seconds: float = 60.0
+    host_explains: bool = False
 
 
 class Session:
@@ -382,7 +387,7 @@ class Session:
         if self._attempt is not None:
             self._attempt.halt()
         await self._family.kill_all()
-        if self._attempt is not None:
+        if self._attempt is not None and not self._options.host_explains:
             self._attempt.lost("the runner was asked to end by a signal")
         # `done` ends the session earlier.
         await asyncio.sleep(_LAST_WORDS_SECONDS)

@@ -23,8 +23,6 @@ from cluster.bed.state import Running
 __all__ = ["RUNNERS", "Cluster", "Operator", "workflow_run"]
 
 RUNNERS = "plue-runners"
-_API_PORT = 8700
-_GATEWAY_PORT = 8701
 
 _STANDING = [
     {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": RUNNERS}},
@@ -151,6 +149,8 @@ class Operator:
     cluster: Cluster
     dsn: str
     folder: Path
+    api_port: int = 8700
+    gateway_port: int = 8701
     _process: subprocess.Popen[bytes] | None = None
     _token: str = field(default="")
 
@@ -167,9 +167,9 @@ class Operator:
             "KUBECONFIG": self.cluster.running.inner_kubeconfig,
             "PLUE_DATABASE": self.dsn,
             "PLUE_DATA": str(self.folder / "data"),
-            "PLUE_GATEWAY_URL": f"http://{GATEWAY}:{_GATEWAY_PORT}",
-            "PLUE_GATEWAY_LISTEN": f"{GATEWAY}:{_GATEWAY_PORT}",
-            "PLUE_API_LISTEN": f"127.0.0.1:{_API_PORT}",
+            "PLUE_GATEWAY_URL": f"http://{GATEWAY}:{self.gateway_port}",
+            "PLUE_GATEWAY_LISTEN": f"{GATEWAY}:{self.gateway_port}",
+            "PLUE_API_LISTEN": f"127.0.0.1:{self.api_port}",
         }
         program = "from plue.cli.main import main; main()"
         with (self.folder / "operator.log").open("ab") as log:
@@ -202,7 +202,8 @@ class Operator:
 
     def _is_ready(self) -> bool:
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{_API_PORT}/readyz", timeout=2) as said:
+            address = f"http://127.0.0.1:{self.api_port}/readyz"
+            with urllib.request.urlopen(address, timeout=2) as said:
                 return bool(said.status == 200)
         except (urllib.error.URLError, OSError):
             return False
@@ -218,7 +219,7 @@ class Operator:
             )
             token = self._token
         request = urllib.request.Request(
-            f"http://127.0.0.1:{_API_PORT}{path}",
+            f"http://127.0.0.1:{self.api_port}{path}",
             headers={"Authorization": f"Bearer {token}", "Accept": accept},
         )
         with urllib.request.urlopen(request, timeout=60) as answer:
@@ -249,9 +250,11 @@ def until(
 
 
 @contextmanager
-def operator_at(cluster: Cluster, dsn: str, folder: Path) -> Iterator[Operator]:
-    """Give an operator that is ready; it is ended afterwards."""
-    operator = Operator(cluster, dsn, folder)
+def operator_at(
+    cluster: Cluster, dsn: str, folder: Path, *, port: int = 8700
+) -> Iterator[Operator]:
+    """Give an operator that is ready, at *port* and the next; it is ended afterwards."""
+    operator = Operator(cluster, dsn, folder, port, port + 1)
     try:
         operator.start()
         yield operator

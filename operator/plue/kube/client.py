@@ -32,6 +32,7 @@ _TIMEOUT = aiohttp.ClientTimeout(total=30, sock_connect=5)
 _PAGE = 500
 
 CORE = "v1"
+_METADATA = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 _MERGE = "application/merge-patch+json"
 
 _REJECTIONS: dict[int, type[PlueError]] = {
@@ -104,8 +105,11 @@ class ApiClient:
         labels: str = "",
         fields: str = "",
         limit: int = _PAGE,
+        metadata_only: bool = False,
     ) -> AsyncIterator[Json]:
         """Yield the pages of a list, each with ``items``: never all objects at once.
+
+        *metadata_only* leaves specs and statuses with the server.
 
         Raises GoneError when the list grew too old between two pages: begin again.
         """
@@ -113,7 +117,13 @@ class ApiClient:
         query |= {"labelSelector": labels} if labels else {}
         query |= {"fieldSelector": fields} if fields else {}
         while True:
-            page = await self._ask("GET", place, place.path(namespace), query=query)
+            page = await self._ask(
+                "GET",
+                place,
+                place.path(namespace),
+                query=query,
+                accept=_METADATA if metadata_only else "application/json",
+            )
             yield page
             if not (token := page["metadata"].get("continue")):
                 return
@@ -173,10 +183,11 @@ class ApiClient:
         body: Json | None = None,
         query: Mapping[str, str] | None = None,
         content: str = "application/json",
+        accept: str = "application/json",
     ) -> Json:
         if self._metrics is not None:
             self._metrics.kube_requests.labels(verb, place.plural).inc()
-        headers = {"Content-Type": content} if body is not None else {}
+        headers = {"Accept": accept} | ({"Content-Type": content} if body is not None else {})
         try:
             async with self._http.request(
                 verb, f"{self._server}{path}", json=body, params=query or {}, headers=headers

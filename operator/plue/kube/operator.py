@@ -7,7 +7,9 @@ before the runners' pods were listed: what was not looked at is not gone.
 import asyncio
 import contextlib
 import logging
+import secrets
 import signal
+import socket
 from datetime import UTC, datetime
 
 import structlog
@@ -24,11 +26,15 @@ from plue.engine.settings import EngineSettings
 from plue.errors import PlueError
 from plue.gateway.app import Gateway
 from plue.kube.access import ClusterAccess
+from plue.kube.announcing import Announcer
 from plue.kube.client import ApiClient
+from plue.kube.lease import Leadership
 from plue.kube.login import Login
+from plue.kube.objects import POOLS, RUNS, WORKFLOWS
 from plue.kube.pod_template import RunnerPlacing
 from plue.kube.pods import PodHost
 from plue.kube.pools import Pools
+from plue.kube.pruning import prune
 from plue.kube.runs import Runs
 from plue.kube.settings import OperatorOptions, address_of
 from plue.kube.watching import watch
@@ -55,8 +61,8 @@ class Operator:
         self._login = login
         self._parts = contextlib.AsyncExitStack()
         self._watching: asyncio.Task[None] | None = None
+        self._leadership: Leadership | None = None
         self._is_ready = False
-        self.api_port = 0
 
     async def start(self) -> None:
         """Start all parts. Raises PlueError; nothing stays then."""
@@ -71,9 +77,14 @@ class Operator:
         await self._parts.aclose()
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Return at *stop*, or when the watch has ended, which it must not."""
-        if self._watching is not None:
-            await _first(stop, self._watching)
+        """Return at *stop*, or when the watch or the leadership has ended, which it must not."""
+        if self._watching is None or self._leadership is None:
+            return
+        lost = asyncio.create_task(_set(self._leadership.lost))
+        ended = asyncio.create_task(_set(stop))
+        tasks = {lost, ended, self._watching}
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        await end_tasks([lost, ended])
 
     async def _start(self) -> None:
         options = self._options
@@ -106,28 +117,56 @@ class Operator:
         await self._start_passes(engine, host, api)
 
     async def _start_passes(self, engine: Engine, host: PodHost, api: ApiClient) -> None:
-        workflows = Workflows(api, engine=engine)
         namespace = self._options.namespace
-        pools = Pools(api, context=engine.context, host=host, namespace=namespace)
-        runs = Runs(api, engine=engine, workflows=workflows, may_use=pools.may_use)
+        announcer = Announcer(api)
+        workflows = Workflows(api, engine=engine, announcer=announcer)
+        pools = Pools(
+            api, context=engine.context, host=host, announcer=announcer, namespace=namespace
+        )
+        runs = Runs(
+            api, engine=engine, workflows=workflows, may_use=pools.may_use, announcer=announcer
+        )
+
+        async def relist() -> None:
+            await host.relist()
+            for place, cache in ((WORKFLOWS, workflows), (POOLS, pools), (RUNS, runs)):
+                await prune(api, place, cache)
+
         metrics = engine.context.metrics
         loops = {
             "workflows": Loop("workflows", workflows.pass_, every=_POLL, metrics=metrics),
             "pools": Loop("pools", pools.pass_, every=_POLL, metrics=metrics),
-            "relist": Loop("relist", host.relist, every=_RELIST_EVERY, metrics=metrics),
+            "relist": Loop("relist", relist, every=_RELIST_EVERY, metrics=metrics),
         }
         workflows.wake, pools.wake = loops["workflows"].wake, loops["pools"].wake
         await self._start_watch(workflows, pools, runs, host)
         await host.relist()
         await engine.start()
         self._parts.push_async_callback(engine.close)
-        for loop in loops.values():
-            loop.start()
-            self._parts.push_async_callback(loop.close)
-        runs.start()
-        self._parts.push_async_callback(runs.close)
         self._is_ready = True
         _log.info("operator_started", namespace=namespace, gateway=self._options.gateway_url)
+        self._parts.push_async_callback(runs.close)
+        for loop in loops.values():
+            self._parts.push_async_callback(loop.close)
+        # Engine and gateway work in every operator, made safe by transactions; what writes to
+        # resources works in the elected one alone, to save writes.
+        identity = f"{socket.gethostname()}-{secrets.token_hex(4)}"
+        self._leadership = Leadership(api, namespace=namespace, identity=identity)
+        self._parts.push_async_callback(self._leadership.close)
+
+        async def act() -> None:
+            await self._elected()
+            for loop in loops.values():
+                loop.start()
+            runs.start()
+
+        acting = asyncio.create_task(act(), name="act")
+        self._parts.push_async_callback(end_tasks, [acting])
+        self._leadership.start()
+
+    async def _elected(self) -> None:
+        if self._leadership is not None:
+            await self._leadership.elected.wait()
 
     async def _start_watch(
         self, workflows: Workflows, pools: Pools, runs: Runs, host: PodHost
@@ -146,7 +185,9 @@ class Operator:
             name="watch",
         )
         self._parts.push_async_callback(_end_watch, self._watching, stop)
-        await _first(ready, self._watching)
+        begun = asyncio.create_task(_set(ready))
+        await asyncio.wait({begun, self._watching}, return_when=asyncio.FIRST_COMPLETED)
+        await end_tasks([begun])
 
     def _make_api(self, engine: Engine, blobs: Blobs, api: ApiClient) -> web.Application:
         async def health() -> Health:
@@ -176,12 +217,8 @@ class Operator:
         await web.TCPSite(runner, host, port).start()
 
 
-async def _first(event: asyncio.Event, task: asyncio.Task[None]) -> None:
-    """Wait until *event* is set or *task* has ended."""
-    waiting: asyncio.Task[object] = asyncio.create_task(event.wait())
-    await asyncio.wait({waiting, task}, return_when=asyncio.FIRST_COMPLETED)
-    waiting.cancel()
-    await asyncio.gather(waiting, return_exceptions=True)
+async def _set(event: asyncio.Event) -> None:
+    await event.wait()
 
 
 async def _end_watch(watching: asyncio.Task[None], stop: asyncio.Event) -> None:
@@ -207,6 +244,6 @@ async def _live(options: OperatorOptions, login: Login) -> int:
     await operator.run(stop)
     await operator.close()
     if not stop.is_set():
-        _log.error("watch_ended", remedy="the process ends, so that it is started anew")
+        _log.error("operator_ended", remedy="the process ends, so that it is started anew")
         return 1
     return 0

@@ -132,7 +132,10 @@ def _container(runner: RunnerId, spec: RunnerPoolSpec, placing: RunnerPlacing) -
         "name": "runner",
         "image": spec.image,
         "imagePullPolicy": spec.image_pull_policy,
-        "args": ["--runner", runner, "--home", "/workspace", "--gateway", placing.gateway],
+        "args": [
+            *("--runner", runner, "--home", "/workspace", "--gateway", placing.gateway),
+            "--host-explains",
+        ],
         "env": [{"name": "PLUE_TOKEN_FILE", "value": f"{_TOKEN_FOLDER}/token"}],
         "resources": {
             "requests": spec.resources.requests.json_amounts(),

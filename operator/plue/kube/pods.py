@@ -14,6 +14,7 @@ from datetime import timedelta
 from typing import Any
 
 import structlog
+from pydantic import ValidationError
 
 from plue.domain.run import RunnerId
 from plue.ending import end_tasks
@@ -26,6 +27,7 @@ from plue.errors import (
     UnavailableError,
 )
 from plue.kube.client import CORE, ApiClient, Json, Place
+from plue.kube.objects import POOLS
 from plue.kube.pod_state import PodEnd, Shortage, end_of, shortage_of
 from plue.kube.pod_template import (
     AUDIENCE,
@@ -94,9 +96,7 @@ class PodHost:
 
     async def create(self, runner: NewRunner) -> None:
         """Create the runner's pod; that it is there is success. Raises UnavailableError."""
-        pool = self.pools.get(runner.pool)
-        if pool is None:
-            raise UnavailableError(f"there is no RunnerPool {runner.pool} (any more)")
+        pool = self.pools.get(runner.pool) or await self._pool(runner.pool)
         body = runner_pod(runner.id, pool.identity, pool.spec, self.placing)
         try:
             made = await self._api.create(PODS, self._namespace, body)
@@ -111,6 +111,24 @@ class PodHost:
             raise
         self._troubles.pop(runner.pool, None)
         self._pods.setdefault(runner.id, _slim(made))
+
+    def take_pool(self, body: Mapping[str, Any]) -> KnownPool:
+        """Take in how a pool's pods are to be made. Raises UnavailableError when nobody can say."""
+        metadata = body["metadata"]
+        try:
+            spec = RunnerPoolSpec.model_validate(body["spec"])
+        except ValidationError as error:
+            raise UnavailableError(f"the RunnerPool {metadata['name']}: {error}") from error
+        identity = PoolIdentity(metadata["name"], metadata["namespace"], metadata["uid"])
+        pool = self.pools[metadata["name"]] = KnownPool(identity, spec)
+        return pool
+
+    async def _pool(self, name: str) -> KnownPool:
+        """Read a pool that the watch did not tell of yet, but perhaps another operator's."""
+        try:
+            return self.take_pool(await self._api.get(POOLS, self._namespace, name))
+        except NotFoundError as error:
+            raise UnavailableError(f"there is no RunnerPool {name} (any more)") from error
 
     async def observe(self) -> Sequence[SeenRunner]:
         """Return the runners as their pods' states say. Raises UnavailableError before a list."""

@@ -1,6 +1,7 @@
 """The pool pass of the operator: RunnerPools become the engine's pools, and say how they stand."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -9,19 +10,23 @@ from pydantic import ValidationError
 
 from plue.domain.run import RunnerId
 from plue.engine.context import EngineContext
-from plue.errors import ConflictError, NotFoundError
+from plue.errors import ConflictError, NotFoundError, UnavailableError
+from plue.kube.announcing import Announcer
 from plue.kube.client import ApiClient
 from plue.kube.conditions import Fact, conditions_of
 from plue.kube.objects import POOLS, Known, write_status
 from plue.kube.pod_state import Shortage
-from plue.kube.pod_template import POOL_LABEL, PoolIdentity, template_hash
-from plue.kube.pods import KnownPool, PodHost
+from plue.kube.pod_template import POOL_LABEL, template_hash
+from plue.kube.pods import PodHost
 from plue.resources.parts import ConditionType
 from plue.resources.runner_pool import RunnerPoolSpec
 
 __all__ = ["Pools"]
 
 _log = structlog.get_logger(__name__)
+
+_PASSING = frozenset({"Starting", "AtMaximum", "ApiUnavailable"})
+"""Reasons that come and go while all is well: no event tells of them."""
 
 _SURGE = 4
 """A quarter of a pool's warm runners is replaced at a time when its template changes."""
@@ -36,6 +41,7 @@ class Pools:
         *,
         context: EngineContext,
         host: PodHost,
+        announcer: Announcer,
         namespace: str,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
@@ -43,6 +49,7 @@ class Pools:
         self._api = api
         self._context = context
         self._host = host
+        self._announcer = announcer
         self._namespace = namespace
         self._clock = clock
         self._known: dict[str, Known] = {}
@@ -57,9 +64,22 @@ class Pools:
             _log.warning("pool_elsewhere", pool=known.name, namespace=known.namespace)
             return
         if deleted:
-            self._known.pop(known.name, None)
-        else:
-            self._known[known.name] = known
+            self.gone(known.uid)
+            return
+        self._known[known.name] = known
+        with suppress(UnavailableError):  # the pass says in its status what is wrong
+            self._host.take_pool(body)
+        self.wake()
+
+    def identities(self) -> Mapping[str, tuple[str, str]]:
+        """Return UID → (namespace, name) of all pools that are known."""
+        return {known.uid: known.key for known in self._known.values()}
+
+    def gone(self, uid: str) -> None:
+        """Take in that a pool was deleted."""
+        for name in [name for name, known in self._known.items() if known.uid == uid]:
+            del self._known[name]
+            self._host.pools.pop(name, None)
         self.wake()
 
     def may_use(self, pool: str, namespace: str) -> bool:
@@ -76,7 +96,6 @@ class Pools:
             await self._one(self._known[name])
         for name in self._recorded.keys() - self._known.keys():
             await self._context.runners.forget_pool(name)
-            self._host.pools.pop(name, None)
             del self._recorded[name]
 
     async def _one(self, known: Known) -> None:
@@ -85,8 +104,6 @@ class Pools:
         except ValidationError as error:
             await self._report(known, Fact.unready("Invalid", str(error)), {})
             return
-        identity = PoolIdentity(known.name, known.namespace, known.uid)
-        self._host.pools[known.name] = KnownPool(identity, spec)
         wanted = (min(spec.warm, spec.max), spec.max)
         if self._recorded.get(known.name) != wanted:
             await self._context.runners.record_pool(
@@ -158,7 +175,12 @@ class Pools:
         except ConflictError:
             self.wake()
         except NotFoundError:
-            self._known.pop(known.name, None)
+            self.gone(known.uid)
+        else:
+            if not ready.holds and ready.reason not in _PASSING:
+                await self._announcer.say(
+                    "RunnerPool", known, "Warning", ready.reason, ready.message
+                )
 
 
 def _readiness(
@@ -168,8 +190,8 @@ def _readiness(
     if isinstance(warm, int) and warm >= spec.warm:
         return Fact.ready("Warm", f"{warm} runners wait")
     missing = f"{warm} of {spec.warm} runners wait"
-    if full:
-        return Fact.unready("AtMaximum", f"{missing}; there are {spec.max}, the maximum")
     if shortage is not None:
         return Fact.unready(shortage.reason, f"{missing}: {shortage.message}")
+    if full:
+        return Fact.unready("AtMaximum", f"{missing}; there are {spec.max}, the maximum")
     return Fact.unready("Starting", missing)

@@ -24,6 +24,7 @@ from plue.errors import (
     RejectedError,
     UnavailableError,
 )
+from plue.kube.announcing import Announcer
 from plue.kube.client import ApiClient
 from plue.kube.objects import RUNS, Known, renew, write_status
 from plue.kube.run_status import pending_status, refused_status, status_of
@@ -104,6 +105,7 @@ class Runs:
         engine: Engine,
         workflows: Workflows,
         may_use: Callable[[str, str], bool],
+        announcer: Announcer,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         """Submit to *engine*; *may_use* says whether a pool may be used by a namespace."""
@@ -111,6 +113,7 @@ class Runs:
         self._engine = engine
         self._workflows = workflows
         self._may_use = may_use
+        self._announcer = announcer
         self._clock = clock
         self._runs: dict[str, _Run] = {}
         self._deleted: set[str] = set()
@@ -135,10 +138,7 @@ class Runs:
         """Take in what the watch says about a run."""
         uid = body["metadata"]["uid"]
         if deleted:
-            run = self._runs.pop(uid, None)
-            if run is None or not run.has_ended:
-                self._deleted.add(uid)
-                self._look(uid)
+            self.gone(uid)
             return
         run = self._runs.get(uid)
         if run is None:
@@ -150,6 +150,17 @@ class Runs:
                 self._look(uid)
         elif body["metadata"]["resourceVersion"] != run.known.version and not run.has_ended:
             renew(run.known, body)
+            self._look(uid)
+
+    def identities(self) -> Mapping[str, tuple[str, str]]:
+        """Return UID → (namespace, name) of all runs that are known."""
+        return {uid: run.known.key for uid, run in self._runs.items()}
+
+    def gone(self, uid: str) -> None:
+        """Take in that a run's resource was deleted: its run ends too."""
+        run = self._runs.pop(uid, None)
+        if run is None or not run.has_ended:
+            self._deleted.add(uid)
             self._look(uid)
 
     def _news(self, run: RunId, type_: EventType | None) -> None:
@@ -291,6 +302,7 @@ class Runs:
             run.is_submitted = True
             return True
         await write_status(self._api, RUNS, known, status)
+        await self._announce_end(run)
         _slim(run)
         return False
 
@@ -354,9 +366,18 @@ class Runs:
         status = status_of(details, known.status, generation=known.generation, now=self._clock())
         run.reported_at = _now()
         await write_status(self._api, RUNS, known, status)
-        _slim(run)
         if run.has_ended:
+            await self._announce_end(run)
+            _slim(run)
             self._look_at_ttl(run)
+
+    async def _announce_end(self, run: _Run) -> None:
+        """Say in an event how a run ended that did not end well."""
+        status = run.known.status
+        if run.has_ended and status.get("phase") != Phase.SUCCEEDED.value:
+            reason = str(status.get("reason") or status["phase"])
+            message = str(status.get("message") or "")
+            await self._announcer.say("WorkflowRun", run.known, "Warning", reason, message)
 
     # ── the end ──────────────────────────────────────────────────────────────────────────────────
 

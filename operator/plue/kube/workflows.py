@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from plue.authoring.results import Description, Diagnostic, WorkflowInfo
 from plue.engine.service import Engine
 from plue.errors import ConflictError, NotFoundError
+from plue.kube.announcing import Announcer
 from plue.kube.client import ApiClient
 from plue.kube.conditions import Fact, conditions_of
 from plue.kube.objects import WORKFLOWS, Known, write_status
@@ -41,11 +42,13 @@ class Workflows:
         api: ApiClient,
         *,
         engine: Engine,
+        announcer: Announcer,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         """Evaluate with *engine*."""
         self._api = api
         self._engine = engine
+        self._announcer = announcer
         self._clock = clock
         self._known: dict[tuple[str, str], Known] = {}
         self._registered: dict[tuple[str, str], Registered] = {}
@@ -57,15 +60,23 @@ class Workflows:
         """Take in what the watch says about a workflow."""
         known = Known.of(body)
         if deleted:
-            # Runs of it go on: their source was pinned when they were submitted.
-            self._known.pop(known.key, None)
-            self._registered.pop(known.key, None)
+            self.gone(known.uid)
             return
         before = self._registered.get(known.key)
         self._known[known.key] = known
         if before is None or before.generation != known.generation:
             self._changed.add(known.key)
             self.wake()
+
+    def identities(self) -> Mapping[str, tuple[str, str]]:
+        """Return UID → (namespace, name) of all workflows that are known."""
+        return {known.uid: known.key for known in self._known.values()}
+
+    def gone(self, uid: str) -> None:
+        """Take in that a workflow was deleted. Its runs go on: their source was pinned."""
+        for key in [key for key, known in self._known.items() if known.uid == uid]:
+            del self._known[key]
+            self._registered.pop(key, None)
 
     def get(self, namespace: str, name: str) -> Registered | None:
         """Return a workflow that was evaluated; None when there is none (yet)."""
@@ -102,7 +113,10 @@ class Workflows:
             self._changed.add(known.key)
             self.wake()
         except NotFoundError:
-            self._known.pop(known.key, None)
+            self.gone(known.uid)
+        else:
+            if not good:
+                await self._announcer.say("Workflow", known, "Warning", ready.reason, ready.message)
 
     async def _evaluated(self, known: Known) -> tuple[Fact, dict[str, Any], Registered]:
         nothing: dict[str, Any] = {"revision": None, "function": None, "inputs": None}
