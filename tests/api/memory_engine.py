@@ -2,7 +2,7 @@
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
@@ -214,7 +214,12 @@ class MemoryEngine(Engine):
         return Description(workflows=infos, diagnostics=broken)
 
     @override
-    async def submit(self, submission: Submission) -> RunId:
+    async def submit(
+        self,
+        submission: Submission,
+        *,
+        workspace: Callable[[], Awaitable[Workspace]] | None = None,
+    ) -> RunId:
         self._may_fail()
         if submission.workflow != "ci":
             raise NotFoundError(
@@ -228,6 +233,8 @@ class MemoryEngine(Engine):
             raise RejectedError(
                 "an input is wrong", field="inputs.env", details={"diagnostics": [one | place]}
             )
+        if workspace is not None:
+            submission = replace(submission, workspace=await workspace())
         return self.add_run(submission).id
 
     @override

@@ -1,9 +1,11 @@
 """The working tree: real folders, real git, real archives."""
 
+import asyncio
 import io
 import os
 import subprocess
 import tarfile
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -104,6 +106,27 @@ async def test_an_unchanged_tree_gives_the_same_blob(repository: Path, tmp_path:
     assert first == second
     (repository / "kept.txt").write_text("other")
     assert await tree.snapshot() != first
+
+
+async def test_a_tree_that_rested_is_not_read_again(repository: Path, tmp_path: Path) -> None:
+    """An unchanged tree costs a look; every way to change it, and a lost copy, is noticed."""
+    blobs = Blobs(tmp_path / "blobs")
+    tree, file = Tree(repository, blobs=blobs), repository / "kept.txt"
+    while (seen := os.lstat(file).st_ctime_ns) > time.time_ns() - 200_000_000:  # noqa: ASYNC110 - a clock has no event
+        await asyncio.sleep(0.05)
+    first = await tree.snapshot()
+    assert tree._last is not None
+    assert tree._last[0].rested
+    times = os.lstat(file)
+    length = len(file.read_text())
+    file.write_text("z" * length)
+    os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))  # as a program that hides it would
+    assert os.lstat(file).st_ctime_ns > seen
+    changed = await tree.snapshot()
+    assert changed != first
+    blobs.path(changed.blob or "").unlink()
+    assert await tree.snapshot() == changed
+    assert blobs.has(changed.blob or "")
 
 
 async def test_names_need_not_be_utf8(repository: Path, tmp_path: Path) -> None:

@@ -51,6 +51,21 @@ async def test_archive_becomes_the_workspace(run: Run, mode: str) -> None:
     assert gateway.text("a") == "run\nrun\nbin\nlink\n"
 
 
+async def test_what_comes_later_replaces_what_came_before(run: Run) -> None:
+    """Doubled names, files through links, and times: as tar itself would leave them."""
+    members = (
+        _member("real/kept", mtime=1_000_000_000),
+        _member("link", type=tarfile.SYMTYPE, linkname="real"),
+        _member("link/through"),
+        _member("twice", mode=0o600),
+        _member("twice", mode=0o777),
+        _member("empty", type=tarfile.DIRTYPE, mtime=1_000_000_000),
+    )
+    script = "ls real; stat -c %a twice; stat -c %Y real/kept empty"
+    gateway = await run(_gateway(_archive(*members), script))
+    assert gateway.text("a") == ("kept\nthrough\n755\n1000000000\n1000000000\n")
+
+
 ESCAPES: list[Callable[[], tarfile.TarInfo]] = [
     lambda: _member("../outside"),
     lambda: _member("link", type=tarfile.SYMTYPE, linkname="../../etc"),

@@ -78,8 +78,11 @@ def _blob(wanted: WorkspaceBody, blobs: Blobs) -> Workspace:
     return Workspace(kind="blob", blob=wanted.blob)
 
 
-async def _workspace(wanted: WorkspaceBody, tree: Repository | None, blobs: Blobs) -> Workspace:
-    """Return the workspace that is asked for; what does not belong to its kind is refused."""
+def _workspace(wanted: WorkspaceBody, tree: Repository | None, blobs: Blobs) -> Workspace:
+    """Return the workspace that is asked for; what does not belong to its kind is refused.
+
+    Of a tree nothing is copied yet: that is the dear part, and the rest may be wrong.
+    """
     for name, kind in (("blob", "blob"), ("path", "in_place")):
         if getattr(wanted, name) is not None and wanted.kind != kind:
             raise RejectedError(
@@ -96,7 +99,7 @@ async def _workspace(wanted: WorkspaceBody, tree: Repository | None, blobs: Blob
         case "tree":
             if tree is None:
                 raise _no_tree("workspace.kind", "use `none` or `blob`")
-            return await tree.snapshot()
+            return Workspace()
 
 
 async def _shown(engine: Engine, run: RunId) -> RunDetail:
@@ -121,13 +124,14 @@ async def create_run(call: Call[Nothing, CreateRun]) -> Outcome:
         text_inputs=body.text_inputs,
         trigger=body.trigger,
         event=event,
-        workspace=await _workspace(body.workspace, tree, app[BLOBS]),
+        workspace=_workspace(body.workspace, tree, app[BLOBS]),
         priority=body.priority,
         timeout=_seconds(body.timeout_seconds),
         queue_timeout=_seconds(body.queue_timeout_seconds),
         idempotency_key=body.idempotency_key,
     )
-    run = await app[ENGINE].submit(submission)
+    copied = tree.snapshot if tree is not None and body.workspace.kind == "tree" else None
+    run = await app[ENGINE].submit(submission, workspace=copied)
     return _created(await _shown(app[ENGINE], run))
 
 

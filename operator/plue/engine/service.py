@@ -49,6 +49,7 @@ from plue.store.schedules import ScheduleStore
 from plue.store.stages import StageStore
 from plue.store.usage import UsageLine, UsageStore
 from plue.wire.events import Reason, RunState
+from plue.wire.frames import Workspace
 from plue.wire.plan import Plan
 
 __all__ = ["Engine"]
@@ -215,8 +216,15 @@ class Engine:
             return found.description
         return await self._evaluator.describe(files)
 
-    async def submit(self, submission: Submission) -> RunId:
+    async def submit(
+        self,
+        submission: Submission,
+        *,
+        workspace: Callable[[], Awaitable[Workspace]] | None = None,
+    ) -> RunId:
         """Pin the revision, evaluate stage 1, record and queue the run; safe to repeat by id.
+
+        *workspace* makes the submission's workspace once nothing is wrong with the rest of it.
 
         Raises RejectedError (with ``details["diagnostics"]``, a list of Diagnostic as dicts, where
         the workflow or an input is wrong), NotFoundError for an unknown workflow,
@@ -231,6 +239,8 @@ class Engine:
         planned = await self.plan(submission)
         plan, info = _complete(planned)
         await refuse_missing(context.secrets, plan.steps)
+        if workspace is not None:
+            submission = replace(submission, workspace=await workspace())
         await self._record_definition(info, submission)
         run = submission.id or RunId(str(uuid.uuid4()))
         reached(Mark.PLANNED)

@@ -6,7 +6,7 @@ Local mode's implementation of engine.ports.Repository. Reading is left to
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pydantic import JsonValue
@@ -17,6 +17,7 @@ from plue.local.archive import tar_of
 from plue.local.history import Listed, history_of, list_files, tree_facts
 from plue.local.reading import FOLDER, LEFT_OUT, SourceReader
 from plue.local.secrets import SECRETS_FILE
+from plue.local.standing import Standing, standing_of
 from plue.store.blobs import Blobs
 from plue.wire.frames import Workspace
 
@@ -64,6 +65,8 @@ class Tree:
         self.root = root
         self._blobs = blobs
         self._reader = SourceReader(root)
+        self._copying = asyncio.Lock()
+        self._last: tuple[Standing, str] | None = None
 
     async def sources(self) -> Sources:
         """Return the files under ``.plue`` as they are now; the same object when unchanged."""
@@ -81,11 +84,20 @@ class Tree:
         listed, history = await asyncio.gather(
             asyncio.to_thread(_listed, self.root), asyncio.to_thread(history_of, self.root)
         )
-        names = await asyncio.to_thread(names_in, self.root, listed)
-        made = () if history is None or listed is None else history.files(listed)
-        chunks = _from_thread(tar_of(os.fsencode(self.root), names, made))
-        blob, _ = await self._blobs.put(chunks)
-        return Workspace(kind="blob", blob=blob)
+        # One at a time: who comes meanwhile finds the copy that was just made.
+        async with self._copying:
+            made = () if history is None or listed is None else tuple(history.files(listed))
+            return Workspace(kind="blob", blob=await asyncio.to_thread(self._copy, listed, made))
+
+    def _copy(self, listed: Sequence[Listed] | None, made: Sequence[tuple[bytes, bytes]]) -> str:
+        """Return the blob of the tree as it is; a tree that nobody touched is not read again."""
+        names, root = names_in(self.root, listed), os.fsencode(self.root)
+        now, last = standing_of(root, names, made), self._last
+        if last is not None and last[0].is_still(now) and self._blobs.has(last[1]):
+            return last[1]
+        blob = self._blobs.put_at_once(tar_of(root, names, made))
+        self._last = (now, blob)
+        return blob
 
     async def facts(self) -> Mapping[str, JsonValue]:
         """Return what an event of this tree knows: ref, sha, repository.
@@ -94,12 +106,6 @@ class Tree:
         """
         history = await asyncio.to_thread(history_of, self.root)
         return tree_facts(self.root, history)
-
-
-async def _from_thread(chunks: Iterator[bytes]) -> AsyncIterator[bytes]:
-    # Reading the disk blocks: each chunk is made in a thread, one after another.
-    while chunk := await asyncio.to_thread(next, chunks, b""):
-        yield chunk
 
 
 def _walked_names(root: Path) -> list[bytes]:

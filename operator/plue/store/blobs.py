@@ -1,15 +1,20 @@
 """Archives by content: a folder now; S3-compatible and GCS stores are other implementations."""
 
+import asyncio
+import contextlib
 import hashlib
 import os
 import secrets
-from collections.abc import AsyncIterable
+from collections.abc import AsyncIterable, Iterable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from plue.errors import NotFoundError, RejectedError, UnavailableError
 from plue.marks import Mark, reached
 
 __all__ = ["Blobs"]
+
+_SMALL_BYTES = 64 * 1024
 
 
 class Blobs:
@@ -31,25 +36,42 @@ class Blobs:
         Complete or not at all: the name appears only after the last byte. Raises
         UnavailableError when the disk is full.
         """
-        digest, size = hashlib.sha256(), 0
-        partial = self._folder / f".{secrets.token_hex(8)}.part"
+        with self._partial() as partial:
+            async for chunk in chunks:
+                if len(chunk) < _SMALL_BYTES:
+                    partial.add(chunk)
+                else:  # hashing and writing it takes longer than another thread
+                    await asyncio.to_thread(partial.add, chunk)
+            return partial.keep(), partial.size
+
+    def put_at_once(self, chunks: Iterable[bytes]) -> str:
+        """Store as ``put`` does and return the id; for a thread that may block."""
+        with self._partial() as partial:
+            for chunk in chunks:
+                partial.add(chunk)
+            return partial.keep()
+
+    @contextlib.contextmanager
+    def _partial(self) -> Iterator["_Partial"]:
+        path = self._folder / f".{secrets.token_hex(8)}.part"
         try:
-            with partial.open("wb") as file:
-                async for chunk in chunks:
-                    digest.update(chunk)
-                    size += len(chunk)
-                    file.write(chunk)
-            name = digest.hexdigest()
-            reached(Mark.BLOB_WRITTEN)
-            partial.replace(self._folder / name)
+            with path.open("wb") as file:
+                yield _Partial(file, path)
         except OSError as error:
             raise UnavailableError(
                 f"the archive could not be stored in {self._folder}: {error.strerror}",
                 remedy="free disk space, or choose another data folder",
             ) from error
         finally:
-            partial.unlink(missing_ok=True)
-        return name, size
+            path.unlink(missing_ok=True)
+
+    def has(self, blob: str) -> bool:
+        """Return whether the archive is there; that counts as a use of it."""
+        try:
+            self.path(blob)
+        except NotFoundError:
+            return False
+        return True
 
     def path(self, blob: str) -> Path:
         """Return where the archive lies. Raises NotFoundError, RejectedError for a bad name."""
@@ -61,3 +83,26 @@ class Blobs:
         # Its age since the last use decides when it is removed.
         os.utime(path)
         return path
+
+
+class _Partial:
+    """An archive that is being written."""
+
+    def __init__(self, file: BinaryIO, path: Path) -> None:
+        self._file, self._path = file, path
+        self._digest = hashlib.sha256()
+        self.size = 0
+
+    def add(self, chunk: bytes) -> None:
+        """Write a piece."""
+        self._digest.update(chunk)
+        self.size += len(chunk)
+        self._file.write(chunk)
+
+    def keep(self) -> str:
+        """Give it its name, and return that."""
+        self._file.close()
+        name = self._digest.hexdigest()
+        reached(Mark.BLOB_WRITTEN)
+        self._path.replace(self._path.with_name(name))
+        return name
