@@ -294,7 +294,6 @@ async def test_rerun_makes_a_new_run(served: Served) -> None:
         ("POST", "/api/v1/runs/nope/rerun"),
         ("GET", "/api/v1/runs/nope/logs"),
         ("POST", "/api/v1/runs/1/approve"),
-        ("GET", "/api/v1/usage"),
         ("GET", "/api/v1/pools"),
         ("POST", "/api/v1/prompts/parse"),
     ],
