@@ -110,3 +110,24 @@ def test_an_exception_with_a_secret_says_nothing_of_it(sandbox: Sandbox) -> None
     (problem,) = sandbox.problems('raise ValueError(f"a {ctx.secrets.T}")')
     assert problem.code == "PLU601"
     assert "secret" not in problem.message
+
+
+PROMPT = """---
+name: Review
+type: llm
+inputs:
+  diff: string
+output:
+  approved: boolean
+---
+Look at {{ diff }}
+"""
+
+
+@pytest.mark.parametrize("given", ["ctx.secrets.X", 'f"a{ctx.secrets.X}"', "ctx.secrets.X + 'a'"])
+def test_a_secret_never_reaches_a_prompt(sandbox: Sandbox, given: str) -> None:
+    """A model would see it (29)."""
+    source = f"from plue.prompts import Review\n{workflow_of(f'Review(diff={given})')}"
+    found = sandbox.plan(source, files={".plue/prompts/review.prompt.md": PROMPT})
+    assert found.plan is None
+    assert {d.code for d in found.diagnostics} == {"PLU520"}

@@ -124,7 +124,7 @@ FILES = [
     ("ok", workflow_of('a = ctx.run("a", "x")\nif a.ok:\n    pass'), "PLU310", 5, "continue_on_error=True"),
     ("exit-code", workflow_of('a = ctx.run("a", "x")\na.exit_code == 0'), "PLU310", 5, "continue_on_error"),
     ("group-ok", workflow_of('g = ctx.parallel([ctx.run("a", "x")])\nif g.ok:\n    pass'), "PLU310", 5, "step `a`"),
-    ("cmd-data", workflow_of('ctx.run("a", f"{ctx.event.cmd or \'\'}" + ctx.event.kind)'), "PLU401", 4, "one of its words"),
+    ("cmd-data", workflow_of('ctx.run("a", f"{ctx.event.actor or \'\'}" + ctx.event.kind)'), "PLU401", 4, "one of its words"),
     ("cmd-output", workflow_of('a = ctx.run("a", "x")\nctx.run("b", a.stdout)'), "PLU401", 5, "never executed"),
     ("argv-data", workflow_of('a = ctx.run("a", "x")\nctx.run("b", [a.stdout, "x"])'), "PLU401", 5, "command itself"),
     ("hole", workflow_of('a = ctx.run("a", "x")\nctx.run("b", f"eval {a.stdout}")'), "PLU402", 5, "env="),
