@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from e2e.stage import Project, Up
 
 from plue.local.reading import source_files
@@ -98,10 +99,18 @@ def git(root: Path, *words: str) -> str:
     return done.stdout.strip()
 
 
+def _script(folder: Path) -> Path:
+    """Put the scripts of all examples together: one server answers for all of them."""
+    scripts = [yaml.safe_load(path.read_text()) for path in sorted(EXAMPLES.glob("*/turns.yaml"))]
+    path = folder / "turns.json"
+    path.write_text(json.dumps({"conversations": sum((s["conversations"] for s in scripts), [])}))
+    return path
+
+
 @pytest.fixture(scope="session")
 def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     """Start one server for all examples."""
     folder = tmp_path_factory.mktemp("examples")
     project = Project.make(folder, {})
-    with project.up("--runners", "3") as up:
+    with project.up("--runners", "3", "--model-server", str(_script(folder))) as up:
         yield House(up, folder)

@@ -128,6 +128,42 @@ def test_fix_until_green_can_ask_an_agent(sandbox: Sandbox) -> None:
     assert [step.action.kind for step in plan.steps] == ["shell", "agent", "shell"]
 
 
+def test_an_agent_fixes_until_the_tests_pass(house: House) -> None:
+    """The agent reads, edits by its shell and finishes; the test after it passes."""
+    run = house.run(house.copy("fix-until-green"), "green", fixer="agent")
+    assert run.state == "succeeded", run.message
+    assert run.outputs == {"rounds": 1, "said": "all tests pass"}
+    shown = {name: step["state"] for name, step in run.steps.items() if step["kind"] != "fail"}
+    assert shown == {"test": "failed", "fix-errors": "succeeded", "test#2": "succeeded"}
+
+
+@pytest.mark.parametrize(
+    ("line", "state", "message"),
+    [("echo safe", "succeeded", None), ("echo DANGER", "failed", "not approved: it removes a check")],
+)
+def test_a_review_decides_what_happens(
+    house: House, line: str, state: str, message: str | None
+) -> None:
+    """Approved, the change is merged; refused, each issue is a step and the run fails for it."""
+    root = house.copy("review-gate")
+    git(root, "checkout", "-qb", "change")
+    with (root / "lint.sh").open("a") as file:
+        file.write(f"{line}\n")
+    git(root, "commit", "-qam", "change it")
+    run = house.run(root, "review")
+    assert (run.state, run.message) == (state, message)
+    assert ("merge" in run.steps) == (state == "succeeded")
+    assert ("issue 1" in run.steps) == (state == "failed")
+
+
+def test_a_model_writes_the_release_notes(house: House) -> None:
+    """The typed answer is a list of which each item is a line of the notes."""
+    run = house.run(house.copy("release-notes"), "notes", version="2.1")
+    assert run.state == "succeeded", run.message
+    assert run.outputs["notes"].startswith("# Version 2.1\n\n- The report can begin")
+    assert run.outputs["notes"].count("\n- ") == 3
+
+
 RELEASE = {"version": "1.2.0", "channel": "stable", "notes": "Faster, and `$(safe)` too."}
 
 

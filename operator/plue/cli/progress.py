@@ -46,6 +46,7 @@ class StepProgress:
     tail: str = ""
     tokens_in: int = 0
     tokens_out: int = 0
+    saying: tuple[Any, ...] = ()
     recent: deque[str] = field(default_factory=lambda: deque(maxlen=RECENT))
 
     @property
@@ -199,12 +200,14 @@ class RunProgress:
     def _model(self, step: StepProgress, kind: str, body: Mapping[str, Any]) -> list[OutputLine]:
         """Take what a model said or did; what it says is shown line by line, as output is."""
         said: list[str] = []
+        part = (body.get("turn"), body.get("call"), body.get("kind"))
+        if kind != EventType.LLM_TOKEN or part != step.saying:
+            rest = self._unfinished.pop((step.name, "model"), "")
+            said += [rest] if rest.strip() else []
+            step.saying = part
         if kind == EventType.LLM_TOKEN:
             source, text = (step.name, "model"), body.get("text", "")
             said += self._lines(source, text, {"partial": True})
-        else:
-            rest = self._unfinished.pop((step.name, "model"), "")
-            said += [rest] if rest.strip() else []
         match kind:
             case EventType.AGENT_TURN:
                 used: Mapping[str, Any] = body.get("usage") or {}
