@@ -64,6 +64,7 @@ def hook_marks() -> None:
 
 def shorten_times() -> None:
     """Make leases, graces and heartbeats short, so that a round does not take minutes."""
+    import plue.api.app
     import plue.gateway.app
     import plue.local.server as local_server
 
@@ -71,6 +72,8 @@ def shorten_times() -> None:
     made = local_server._engine_settings
     local_server._engine_settings = lambda *args, **more: replace(made(*args, **more), **given)
     plue.gateway.app.HEARTBEAT_SECONDS = SETUP["heartbeat"]
+    streams, unread = plue.api.app.OpenStreams, timedelta(seconds=SETUP["unread"])
+    plue.api.app.OpenStreams = lambda *, sweep, **_: streams(unread=unread, sweep=sweep)
 
 
 def route_runners() -> None:
@@ -80,6 +83,8 @@ def route_runners() -> None:
     def runner_command(*_args: object, **_more: object) -> object:
         def command(runner: str, home: Path) -> list[str]:
             words = [sys.executable, str(Path(__file__).resolve()), "runner"]
+            if SETUP["runner_clock"] is not None:
+                words = ["env", f"CLOCK_FILE={SETUP['runner_clock']}", *words]
             words += ["--gateway", SETUP["proxy"], "--runner", runner, "--home", str(home)]
             return [*words, "--idle-exit", "20"]
 

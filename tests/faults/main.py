@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import zip_longest
 from pathlib import Path
 
 from faults.nemesis import crash_at_marks, random_faults
@@ -26,7 +27,7 @@ from plue.marks import Mark
 
 __all__ = ["main"]
 
-MARKS_A_ROUND = 12
+GROUPS_A_ROUND = 10
 MARKS_SEED = 9000
 
 
@@ -74,10 +75,13 @@ async def rounds(options: argparse.Namespace) -> int:
     tally, begun = Tally(), time.monotonic()
     reached: set[str] = set()
     marks = [mark.name for mark in Mark] if options.marks else []
-    for part in range(0, len(marks), MARKS_A_ROUND):
-        chosen = marks[part : part + MARKS_A_ROUND]
+    runners = [mark for mark in marks if mark.startswith("R_")]
+    pairs = zip_longest([mark for mark in marks if mark not in runners], runners)
+    groups = [[mark for mark in pair if mark is not None] for pair in pairs]
+    for part in range(0, len(groups), GROUPS_A_ROUND):
+        chosen = groups[part : part + GROUPS_A_ROUND]
 
-        async def crashes(r: Round, chosen: list[str] = chosen) -> None:
+        async def crashes(r: Round, chosen: list[list[str]] = chosen) -> None:
             await r.load(2)
             tally.missed += await crash_at_marks(r, chosen)
 

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import signal
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
 import psycopg
 from faults.proxy import Weather
@@ -270,38 +270,43 @@ DRIVERS: Mapping[str, Callable[[Round], Awaitable[None]]] = {
 """What makes a mark likely to be reached; all others are, by ordinary runs."""
 
 
-async def crash_at_marks(r: Round, marks: Iterable[str], *, patience: float = 40.0) -> list[str]:
-    """End a process at each of *marks*, one after the other; return those that never came."""
+async def crash_at_marks(
+    r: Round, groups: Iterable[Sequence[str]], *, patience: float = 40.0
+) -> list[str]:
+    """End a process at each mark of each group, one group after the other; return who never came.
+
+    The marks of a group are of different processes, so that one does not hide another.
+    """
     missed = []
-    for mark in marks:
-        before = len(r.world.fired)
-        r.world.arm(mark)
-        r.note(f"armed {mark}")
-        driver = asyncio.create_task(DRIVERS.get(mark, ordinary)(r))
-        if await _fires(r, before, patience):
-            r.kills["mark"] += 1
-        else:
-            missed.append(mark)
-            r.world.disarm()
-        driver.cancel()
-        with contextlib.suppress(asyncio.CancelledError, psycopg.Error, TimeoutError):
-            await driver
+    for group in groups:
+        for mark in group:
+            r.world.arm(mark)
+        r.note(f"armed {' and '.join(group)}")
+        drivers = {DRIVERS.get(mark, ordinary) for mark in group}
+        tasks = [asyncio.create_task(driver(r)) for driver in sorted(drivers, key=str)]
+        left = await _fire(r, group, patience)
+        missed += left
+        r.kills["mark"] += len(group) - len(left)
+        r.world.disarm()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         r.proxy.heal()
     return missed
 
 
-async def _fires(r: Round, before: int, patience: float) -> bool:
+async def _fire(r: Round, group: Sequence[str], patience: float) -> list[str]:
+    """Keep the server alive until all marks of *group* have fired; return those that did not."""
     loop = asyncio.get_running_loop()
     end = loop.time() + patience
     while loop.time() < end:
         await asyncio.sleep(0.02)
-        fired = len(r.world.fired) > before
-        if not r.world.alive:
+        left = [mark for mark in group if mark not in r.world.fired]
+        if not r.world.alive or not left:
             await _revived(r)
-        if fired:
-            await _revived(r)
-            return True
-    return False
+        if not left:
+            break
+    return [mark for mark in group if mark not in r.world.fired]
 
 
 async def _revived(r: Round) -> None:

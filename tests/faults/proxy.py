@@ -214,7 +214,11 @@ class Proxy:
         near = web.WebSocketResponse(
             autoping=False, autoclose=False, max_msg_size=0, compress=False
         )
-        await near.prepare(request)
+        try:
+            await near.prepare(request)
+        except ConnectionError:  # the runner has gone meanwhile
+            await far.close()
+            return near
         line = _Line(self, near, request)
         line.far = far
         self.lines.add(line)

@@ -50,9 +50,13 @@ class World:
     runners: int = 2
     max_runners: int = 6
     environment: Mapping[str, str] = field(default_factory=dict)
+    runner_clock: Path | None = None
+    """The file of a wall clock of the runners' own; see clock.c."""
     wrapper: Sequence[str] = ()
     """Words in front of the server's command."""
     heartbeat: float = 3.0
+    unread: float = 30.0
+    """Seconds after which a client that does not read is cut off."""
     process: asyncio.subprocess.Process | None = None
     starts: int = 0
     port: int = field(default_factory=lambda: free_port())  # noqa: PLW0108 - it stands below
@@ -78,6 +82,8 @@ class World:
             "proxy": self.proxy,
             "mutations": list(self.mutations),
             "heartbeat": self.heartbeat,
+            "runner_clock": str(self.runner_clock) if self.runner_clock else None,
+            "unread": self.unread,
         }
         (self.folder / "setup.json").write_text(json.dumps(setup))
 

@@ -117,3 +117,11 @@ def stubborn(ctx):
     (setsid bash -c 'trap "" TERM; while :; do sleep 0.2; done' > /dev/null 2>&1 &)
     """
     ctx.run("stays", BEGIN + script + TICKS + END, env={"TICKS": str(ctx.inputs.ticks)})
+
+
+@workflow(triggers=[manual(inputs={"salt": 0, "lines": 1000})], timeout="1h")
+def flood(ctx):
+    """Prints as many numbered lines as it is told, as fast as it can."""
+    pad = "of a flood that fills whatever there is to be filled and then goes on"
+    script = f'seq -f "line %010.0f {pad}" "$LINES"'
+    ctx.run("flood", BEGIN + script + END, env={"LINES": str(ctx.inputs.lines)})
