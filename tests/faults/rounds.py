@@ -102,10 +102,12 @@ class Round:
         rows = self.world.query("SELECT runner_id FROM workflow_runs WHERE id = %s", run)
         return str(rows[0]["runner_id"] or "")
 
-    async def executes(self, run: str, attempt: int = 1, *, within: float = 60.0) -> None:
-        """Wait until a step of the run's *attempt* says that it is executed."""
+    async def executes(
+        self, run: str, attempt: int = 1, *, step: str = "ticking", within: float = 60.0
+    ) -> None:
+        """Wait until *step* of the run's *attempt* says that it is executed."""
         async with asyncio.timeout(within):
-            said = f"{run} {attempt} ticking 1 "
+            said = f"{run} {attempt} {step} 1 "
             while said not in self.world.journal.read_text():  # noqa: ASYNC110 - a file of others
                 await asyncio.sleep(0.02)
 
