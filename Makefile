@@ -9,7 +9,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 cluster-up cluster-down cluster-shell e2e: export PYTHONPATH := $(CURDIR)/tests
 
 .DEFAULT_GOAL := help
-SEEDS ?= 4
+SEEDS ?= 3
 SEED ?= 1
 
 .PHONY: help setup demo test faults e2e bench lint fmt lock crds cluster-up cluster-down cluster-shell clean

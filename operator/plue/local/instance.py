@@ -15,8 +15,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import psutil
-
 from plue.errors import UnavailableError, UsageError
 from plue.local.pidfd import ProcessMark, is_alive
 
@@ -41,7 +39,7 @@ class Running:
     url: str
     token: str
     pid: int
-    started: float
+    started: str
     root: str
     private: bool
     version: str
@@ -163,7 +161,7 @@ def write_private(path: Path, text: str) -> None:
 
 def own_mark() -> ProcessMark:
     """Return the mark of this process."""
-    return ProcessMark(os.getpid(), psutil.Process().create_time())
+    return ProcessMark.of(os.getpid())
 
 
 @contextlib.contextmanager

@@ -9,34 +9,44 @@ import asyncio
 import os
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 
 import psutil
 
+_BOOT = Path("/proc/sys/kernel/random/boot_id")
 __all__ = ["ProcessMark", "end_of", "end_of_marked", "ended_within", "is_alive"]
 
 
 @dataclass(frozen=True, slots=True)
 class ProcessMark:
-    """A process as it can be recognised later: pid and start time (seconds since the epoch)."""
+    """A process as it can be recognised later: pid, and when it started.
+
+    ``started`` names the boot and counts the kernel's ticks since it. Seconds since the epoch
+    would change whenever somebody corrects the clock, and a living process would be a stranger.
+    """
 
     pid: int
-    started: float
+    started: str
 
     @classmethod
     def of(cls, pid: int) -> "ProcessMark":
         """Mark a process that runs now. Raises psutil.NoSuchProcess."""
-        return cls(pid, psutil.Process(pid).create_time())
+        try:
+            stat = Path(f"/proc/{pid}/stat").read_bytes()
+        except OSError as error:
+            raise psutil.NoSuchProcess(pid) from error
+        # The name, in parentheses, may hold anything; the start is the 22nd field of all.
+        ticks = stat.rpartition(b")")[2].split()[19].decode()
+        return cls(pid, f"{_BOOT.read_text().strip()}/{ticks}")
 
 
 def is_alive(mark: ProcessMark) -> bool:
     """Whether exactly this process still executes; a zombie does not."""
     try:
-        process = psutil.Process(mark.pid)
-        # A tolerance, not equality: the time of boot, from which it is computed, may be corrected.
-        same = abs(process.create_time() - mark.started) < 1.0
-        return same and process.status() not in {psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD}
+        status, found = psutil.Process(mark.pid).status(), ProcessMark.of(mark.pid)
     except psutil.NoSuchProcess:
         return False
+    return found == mark and status not in {psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD}
 
 
 async def end_of(pid: int) -> None:

@@ -305,7 +305,7 @@ def _read_mark(home: Path) -> ProcessMark | None:
     """Return whom the home belongs to; None when its server died before it could write that."""
     try:
         record = json.loads((home / _RECORD).read_text())
-        return ProcessMark(int(record["pid"]), float(record["started"]))
+        return ProcessMark(int(record["pid"]), str(record["started"]))
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
