@@ -5,6 +5,7 @@ The model below is the one declaration: reading, `config.schema.json` for editor
 """
 
 import functools
+import itertools
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -23,6 +24,9 @@ from plue.authoring.sandbox.steps import environment_of, seconds_of
 __all__ = ["CONFIG_FILE", "Config", "ConfigFile", "config_of", "parse_config", "schema_text"]
 
 CONFIG_FILE: Final = ".plue/config.yaml"
+
+_MOST_ERRORS: Final = 50
+"""More help nobody, and each costs a search for what was meant."""
 
 _POOL: Final = r"^[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?$"
 
@@ -138,7 +142,7 @@ def parse_config(text: str, file: str = CONFIG_FILE) -> ConfigFile:
         message = "the file holds no keys"
         found = diagnostic(Code.CONFIG_SYNTAX, message, Mark(1, 1), "write `pool: default`")
         return ConfigFile(diagnostics=(found,))
-    wrong = [diagnostic(*one) for one in _wrong(located)]
+    wrong = [diagnostic(*one) for one in itertools.islice(_wrong(located), _MOST_ERRORS)]
     broken = {path[0] for path in _paths(located.value)}
     right = {name: value for name, value in located.value.items() if name not in broken}
     wrong.sort(key=lambda one: (one.line, one.column))

@@ -13,11 +13,11 @@ import re
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import RestrictedPython
 from pydantic import JsonValue
@@ -505,7 +505,19 @@ def _with_imports(files: Mapping[str, str], imports: Imports, path: str) -> dict
     return {name: files[name] for name in sorted({path, *imports.of(path)})}
 
 
-def _declared_names(texts: Sequence[str] | Any) -> list[str]:
+_DEFINED: Final = re.compile(r"def[ \t]+(\w+)")
+
+
+def _declared_names(texts: Iterable[str]) -> list[str]:
     """Guess the names of workflows, for a message."""
-    pattern = re.compile(r"^@workflow\b(?:.|\n)*?^def[ \t]+(\w+)", re.MULTILINE)
-    return [name for text in texts for name in pattern.findall(text)]
+    # Line by line: one pattern over all of a text takes time by the square of its length.
+    names = []
+    for text in texts:
+        decorated = False
+        for line in text.split("\n"):
+            if line.startswith("@workflow"):
+                decorated = True
+            elif decorated and (found := _DEFINED.match(line)):
+                names.append(found[1])
+                decorated = False
+    return names

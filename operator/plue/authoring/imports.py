@@ -81,14 +81,21 @@ class Imports:
     def _find(self, path: str) -> Iterator[str]:
         if not path.endswith(".py"):
             return
+        modules: set[tuple[str, str]] = set()
+        folders: set[str] = set()
         for line in _IMPORT.findall(self._files[path]):
-            for folder, module in _MODULE.findall(line):
-                # On a line that goes on in the next one, only the folder is seen.
-                places = (
-                    f"/{folder}/{module}.py",
-                    f"/{folder}/{module}/" if module else f"/{folder}/",
-                )
-                yield from (p for p in self._modules if any(n in f"/{p}" for n in places))
-            for folder, pattern in _FOLDERS.items():
-                if pattern.search(line):
-                    yield from (name for name in self._files if f"/{folder}/" in f"/{name}")
+            modules.update(_MODULE.findall(line))
+            folders.update(name for name, pattern in _FOLDERS.items() if pattern.search(line))
+        if modules:
+            yield from (p for p in self._modules if not modules.isdisjoint(_names_of(p)))
+        for folder in folders:
+            yield from (name for name in self._files if f"/{folder}/" in f"/{name}")
+
+
+def _names_of(path: str) -> Iterator[tuple[str, str]]:
+    """Yield (folder, module) as imports name *path* and the folders that it is in."""
+    parts = path.removesuffix(".py").split("/")
+    for at, folder in enumerate(parts[:-1]):
+        yield folder, parts[at + 1]
+        # On a line that goes on in the next one, only the folder is seen.
+        yield folder, ""

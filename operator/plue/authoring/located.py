@@ -21,6 +21,8 @@ _LOADER: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 """The one in C is several times faster, and tells columns as well."""
 
 _MAX_DEPTH: Final = 20
+_MAX_CHARACTERS: Final = 64 * 1024
+"""Parsing happens in the server itself, and deep nesting costs the square of its depth."""
 _INT: Final = re.compile(r"[-+]?[0-9]+")
 _FLOAT: Final = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _WORDS: Final = {
@@ -77,6 +79,10 @@ def parse_yaml(text: str) -> Located:
 
 def compose_yaml(text: str) -> Node | None:
     """Return the one document in *text* as nodes with places. Raises NotYamlError."""
+    if len(text) > _MAX_CHARACTERS:
+        raise NotYamlError(
+            f"it has more than {_MAX_CHARACTERS:,} characters", Mark(1, 1), "keep settings short"
+        )
     try:
         _refuse_what_hides(text)
         node: Node | None = yaml.compose(text, Loader=_LOADER)
@@ -94,6 +100,7 @@ def compose_yaml(text: str) -> Node | None:
 
 
 def _refuse_what_hides(text: str) -> None:
+    depth = 0
     for event in yaml.parse(text, Loader=_LOADER):
         mark = event.start_mark
         place = Mark(mark.line + 1, mark.column + 1) if mark else Mark(1, 1)
@@ -103,6 +110,10 @@ def _refuse_what_hides(text: str) -> None:
             )
         if getattr(event, "tag", None):
             raise NotYamlError("tags are not supported", place, "remove the tag")
+        depth += isinstance(event, yaml.CollectionStartEvent)
+        depth -= isinstance(event, yaml.CollectionEndEvent)
+        if depth > _MAX_DEPTH:
+            raise NotYamlError("it is nested too deeply", place, "write it flatter")
 
 
 class _Reader:

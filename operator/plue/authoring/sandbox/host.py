@@ -41,6 +41,7 @@ HEADER: Final = struct.Struct(">IQc")
 MAX_REQUEST: Final = 256 * 1024 * 1024
 CACHE_BYTES: Final = 64 * 1024 * 1024
 _NO_MEMORY: Final = 70
+_NO_TIME: Final = 71
 _CHUNK: Final = 1 << 18
 # Python loads these only when a file has `é` in a name or an author encodes text; a child, which
 # can open no file, finds them loaded.
@@ -189,6 +190,9 @@ class Host:
             code = 0
         except MemoryError:
             code = _NO_MEMORY
+        except Problem:
+            # The timer's, while a file was compiled: there is no place of the author's to tell.
+            code = _NO_TIME
         finally:
             os._exit(code)
 
@@ -255,7 +259,8 @@ def _reason_of(status: int) -> str:
     if os.WIFSIGNALED(status):
         names = {signal.SIGSYS: "forbidden", signal.SIGXCPU: "timeout"}
         return names.get(os.WTERMSIG(status), "crashed")  # type: ignore[call-overload,no-any-return] # by number
-    return "memory" if os.WEXITSTATUS(status) == _NO_MEMORY else "crashed"
+    codes = {_NO_MEMORY: "memory", _NO_TIME: "timeout"}
+    return codes.get(os.WEXITSTATUS(status), "crashed")
 
 
 def _frames(received: bytes) -> list[bytes]:
