@@ -12,6 +12,8 @@ from plue.authoring.sandbox.problems import AUTHOR, SOURCES, Place, Problem, cha
 __all__ = ["Compiled", "compile_file"]
 
 MAX_BYTES = 512 * 1024
+_DIRECTION = re.compile("[\u202a-\u202e\u2066-\u2069]")
+"""What "Trojan Source" (CVE-2021-42574) hides code with: a reviewer reads another program."""
 
 
 @dataclass
@@ -60,6 +62,16 @@ def _unreadable(file: str, text: str) -> Problem | None:
         line = text[: text.index("\0")].count("\n") + 1
         message = "the file has a NUL character"
         return Problem(Code.BAD_TEXT, message, remedy="remove it", place=Place(file, line))
+    if hidden := _DIRECTION.search(text):
+        before = text[: hidden.start()]
+        line, column = before.count("\n") + 1, hidden.start() - before.rfind("\n")
+        name = f"U+{ord(hidden[0]):04X}"
+        return Problem(
+            Code.BAD_TEXT,
+            f"the file has an invisible mark ({name}) that shows text in another order than it has",
+            remedy=f"remove it, or write it as `\\u{ord(hidden[0]):04x}` inside of text",
+            place=Place(file, line, column),
+        )
     if size > MAX_BYTES:
         return Problem(
             Code.FILE_TOO_LARGE,
