@@ -12,6 +12,7 @@ from pydantic import JsonValue
 from pydantic_core import to_json
 from typing_extensions import override
 
+from plue.authoring.evaluator import Evaluator
 from plue.authoring.results import Description, Diagnostic, Planned, Trigger, WorkflowInfo
 from plue.authoring.sources import Sources
 from plue.domain.budget import Amount
@@ -138,8 +139,11 @@ class Record:
 class MemoryEngine(Engine):
     """Keeps runs in a list; tests write their logs."""
 
-    def __init__(self, *, heartbeat: float = 15.0) -> None:
-        """Send an empty batch after *heartbeat* seconds without events."""
+    def __init__(self, *, heartbeat: float = 15.0, evaluator: Evaluator | None = None) -> None:
+        """Send an empty batch after *heartbeat* seconds without events.
+
+        *evaluator* answers about prompts, which are all that the real one is asked here.
+        """
         self.records: list[Record] = []
         self.description = Description(workflows=(an_info(),))
         self.failure: Exception | None = None
@@ -147,6 +151,8 @@ class MemoryEngine(Engine):
         self.dropped_through = 0
         self.cancelled: list[tuple[RunId, str | None, bool]] = []
         self.following = 0
+        self._evaluator = evaluator or Evaluator()
+        self._repository = None
 
     def _may_fail(self) -> None:
         if self.failure is not None:

@@ -22,7 +22,7 @@ from typing_extensions import override
 
 from plue.api.app import ROUTES
 from plue.authoring.evaluator import Evaluator
-from plue.authoring.results import Description, Diagnostic, Planned
+from plue.authoring.results import Description, Diagnostic, Planned, Rendered
 from plue.domain.run import Submission
 from plue.local.postgres import EmbeddedPostgres
 
@@ -77,6 +77,14 @@ class FixedEvaluator(Evaluator):
     @override
     async def describe(self, files: Mapping[str, str]) -> Description:
         return Description(workflows=(an_info(),))
+
+    @override
+    async def describe_prompts(self, files: Mapping[str, str]) -> Description:
+        return Description()
+
+    @override
+    async def render(self, files: Mapping[str, str], prompt: str, **given: Any) -> Rendered:
+        return Rendered(text=prompt, inputs=given["inputs"])
 
     @override
     async def plan(self, files: Mapping[str, str], workflow: str, **given: Any) -> Planned:

@@ -295,7 +295,6 @@ async def test_rerun_makes_a_new_run(served: Served) -> None:
         ("GET", "/api/v1/runs/nope/logs"),
         ("POST", "/api/v1/runs/1/approve"),
         ("GET", "/api/v1/pools"),
-        ("POST", "/api/v1/prompts/parse"),
     ],
 )
 async def test_what_is_not_there_is_a_404_problem(served: Served, method: str, path: str) -> None:

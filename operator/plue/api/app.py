@@ -8,7 +8,7 @@ from typing import Any
 from aiohttp import web
 from pydantic_core import to_json
 
-from plue.api import events, house, logs, runs, uploads, usage, workflows
+from plue.api import events, house, logs, prompts, runs, uploads, usage, workflows
 from plue.api.access import Access, access_middleware
 from plue.api.journal import journal_middleware
 from plue.api.keys import BLOBS, DOCUMENT, ENGINE, HOUSE, STREAMS, TREE, ApiLimits, House
@@ -21,8 +21,12 @@ from plue.api.models import (
     ExtendBudget,
     Health,
     LogLine,
+    ParsePrompts,
     ParseRequest,
     ParseResult,
+    PromptsResult,
+    RenderedPrompt,
+    RenderPrompt,
     Rerun,
     RunDetail,
     RunPage,
@@ -73,6 +77,34 @@ ROUTES: tuple[Route[Any, Any], ...] = (
         query=Nothing,
         body=Nothing,
         produces={JSON: WorkflowBody},
+    ),
+    Route(
+        method="POST",
+        path=f"{_V1}/prompts/parse",
+        handler=prompts.parse_prompts,
+        summary="Check prompts without running or storing anything",
+        description=(
+            "All that is wrong in all files is in `diagnostics` of a 200, not an error. Without "
+            "`files`: the prompts of the server's own tree."
+        ),
+        query=Nothing,
+        body=ParsePrompts,
+        produces={JSON: PromptsResult},
+        errors=(404,),
+    ),
+    Route(
+        method="POST",
+        path=f"{_V1}/prompts/render",
+        handler=prompts.render_prompt,
+        summary="Show the text that a model would be given",
+        description=(
+            "No model is asked. What is wrong in the prompt or its inputs is in `diagnostics` of "
+            "a 200, not an error; `text` is null then."
+        ),
+        query=Nothing,
+        body=RenderPrompt,
+        produces={JSON: RenderedPrompt},
+        errors=(404,),
     ),
     Route(
         method="GET",

@@ -140,6 +140,68 @@ class ParseResult(_Response):
     plan: dict[str, JsonValue] | None = None
 
 
+class PromptBody(_Response):
+    """A prompt as its front matter declares it, with what it extends."""
+
+    name: str
+    import_name: str = Field(description="Its name in `from plue.prompts import`.")
+    file: str
+    line: int
+    kind: Literal["llm", "agent"]
+    description: str | None = None
+    client: str | None = None
+    inputs: dict[str, Any] = Field(
+        default_factory=dict, description="JSON Schema 2020-12 of the inputs: an object."
+    )
+    output: dict[str, Any] | None = Field(
+        default=None, description="JSON Schema 2020-12 of the answer; null when there is none."
+    )
+    tools: list[str] = []
+    max_turns: int | None = None
+    files: list[str] = Field(default=[], description="What it is made of, itself included.")
+    digest: str = Field(description="SHA-256 over these files.")
+    broken: bool = Field(default=False, description="It has errors; no workflow can import it.")
+
+
+class ParsePrompts(_Request):
+    """Prompts to check; without `files`, those of the server's own tree."""
+
+    files: dict[str, str] | None = Field(
+        default=None,
+        description="Path under the repository → text: `.plue/prompts/review.prompt.md`.",
+        min_length=1,
+        max_length=2000,
+    )
+
+
+class PromptsResult(_Response):
+    """What the files declare, and all that is wrong in them."""
+
+    prompts: list[PromptBody]
+    diagnostics: list[DiagnosticBody]
+
+
+class RenderPrompt(ParsePrompts):
+    """A prompt to be rendered with inputs, as a runner would."""
+
+    prompt: str = Field(min_length=1, max_length=200, description="Its name, or its import name.")
+    inputs: dict[str, JsonValue] = Field(default={}, max_length=200)
+    text_inputs: bool = Field(
+        default=False, description="Inputs are a command line's text, parsed by declared type."
+    )
+
+
+class RenderedPrompt(_Response):
+    """The text that a model would be given; null when a diagnostic is an error."""
+
+    text: str | None
+    prompt: PromptBody | None
+    inputs: dict[str, JsonValue] = Field(
+        default={}, description="As the template saw them: parsed, defaults filled in."
+    )
+    diagnostics: list[DiagnosticBody]
+
+
 class WorkspaceBody(_Request):
     """The files that the run sees.
 

@@ -6,6 +6,7 @@ from datetime import timedelta
 
 from plue.api.models import (
     DiagnosticBody,
+    PromptBody,
     RunDetail,
     RunPage,
     RunSummary,
@@ -15,12 +16,13 @@ from plue.api.models import (
     WorkflowBody,
     WorkflowList,
 )
-from plue.authoring.results import Description, Diagnostic, WorkflowInfo
+from plue.authoring.results import Description, Diagnostic, PromptInfo, WorkflowInfo
 from plue.domain.run import RunDetails, RunPageOf, RunView, StepView
 from plue.wire.events import Reason
 
 __all__ = [
     "diagnostic_bodies",
+    "prompt_body",
     "run_detail",
     "run_page",
     "run_summary",
@@ -150,4 +152,24 @@ def workflow_list(description: Description) -> WorkflowList:
         diagnostics=diagnostic_bodies(
             [one for one in description.diagnostics if one.file not in files]
         ),
+    )
+
+
+def prompt_body(info: PromptInfo) -> PromptBody:
+    """Return a prompt."""
+    return PromptBody(
+        name=info.name,
+        import_name=info.import_name,
+        file=info.file,
+        line=info.line,
+        kind=info.kind,
+        description=info.description,
+        client=info.client,
+        inputs=dict(info.inputs_schema),
+        output=None if info.output_schema is None else dict(info.output_schema),
+        tools=list(info.tools),
+        max_turns=info.max_turns,
+        files=list(info.files),
+        digest=info.digest,
+        broken=info.broken,
     )

@@ -26,7 +26,7 @@ def lint(
         bool, typer.Option("--watch", help="Go on, and say what every change makes of it.")
     ] = False,
 ) -> None:
-    """Check all workflow files and say what is wrong, with places and remedies.
+    """Check all workflows and prompts and say what is wrong, with places and remedies.
 
     Examples:
       plue workflow lint
@@ -81,7 +81,9 @@ def say(description: "Description") -> None:
         print(diagnostic_text(found), file=sys.stderr)
         print(f"\n{summary(found)}", file=sys.stderr)
     if not any(one.severity == "error" for one in found):
-        print(f"{counted(len(description.workflows), 'workflow')}, no errors")
+        prompts = len(description.prompts)
+        also = f" and {counted(prompts, 'prompt')}" if prompts else ""
+        print(f"{counted(len(description.workflows), 'workflow')}{also}, no errors")
 
 
 def summary(found: "Sequence[Diagnostic]") -> str:

@@ -11,7 +11,19 @@ from typing import Annotated
 import typer
 
 from plue import __version__
-from plue.cli import config, dev, doctor, explain, init, operator, runs, up, usage, workflows
+from plue.cli import (
+    config,
+    dev,
+    doctor,
+    explain,
+    init,
+    operator,
+    prompts,
+    runs,
+    up,
+    usage,
+    workflows,
+)
 from plue.cli.words import Words
 from plue.errors import PlueError
 
@@ -32,6 +44,7 @@ app.command("up")(up.up)
 app.command("operator")(operator.operator)
 app.add_typer(workflows.app, name="workflow")
 app.add_typer(runs.app, name="run")
+app.add_typer(prompts.app, name="prompt")
 app.command("config")(config.config)
 app.command("explain")(explain.explain)
 app.command("usage")(usage.usage)

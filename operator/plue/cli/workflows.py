@@ -28,10 +28,12 @@ if TYPE_CHECKING:
 __all__ = [
     "app",
     "describe_here",
+    "evaluate",
     "parse_duration",
     "parse_event",
     "parse_inputs",
     "parse_trigger",
+    "print_diagnostics",
     "similar",
 ]
 
@@ -93,7 +95,7 @@ def list_workflows(*, as_json: AsJson = False) -> None:
         print("\n".join(table(rows)))
     else:
         print("no workflows in .plue/workflows/")
-    if _print_diagnostics(description.diagnostics, only_errors=True):
+    if print_diagnostics(description.diagnostics, only_errors=True):
         raise typer.Exit(1)
 
 
@@ -144,13 +146,13 @@ def plan(
     kind, given = parse_trigger(event, event_file, ref=ref, base=base)
     payload = with_tree(event_of(kind, given), tree_facts(root, history_of(root)))
     files = source_files(root)
-    planned = _evaluate(
+    planned = evaluate(
         lambda evaluator: evaluator.plan(
             files, name, inputs=values, event=payload, text_inputs=True
         )
     )
     if planned.plan is None:
-        if not _print_diagnostics(planned.diagnostics, only_errors=False):
+        if not print_diagnostics(planned.diagnostics, only_errors=False):
             raise RejectedError(f"{name} could not be planned")
         raise typer.Exit(2)
     if as_json:
@@ -159,7 +161,7 @@ def plan(
     if planned.printed:
         print(planned.printed, end="", file=sys.stderr)
     print("\n".join(_plan_lines(planned.plan)))
-    _print_diagnostics(planned.diagnostics, only_errors=False)
+    print_diagnostics(planned.diagnostics, only_errors=False)
 
 
 @app.command()
@@ -335,7 +337,8 @@ def _read(path: Path, what: str) -> str:
 # ── evaluation without a server ──────────────────────────────────────────────────────────────────
 
 
-def _evaluate(ask: "Callable[[Evaluator], Awaitable[T]]") -> T:
+def evaluate(ask: "Callable[[Evaluator], Awaitable[T]]") -> T:
+    """Return what *ask* gives, with an evaluator of its own for as long as that takes."""
     from plue.authoring.evaluator import Evaluator
 
     async def with_evaluator() -> T:
@@ -355,7 +358,7 @@ def describe_here() -> "Description":
     from plue.local.reading import SourceReader
 
     sources = SourceReader(here().root).read()
-    return _evaluate(lambda evaluator: Registry(evaluator).scan(sources)).description
+    return evaluate(lambda evaluator: Registry(evaluator).scan(sources)).description
 
 
 def _named(description: "Description", name: str) -> "WorkflowInfo":
@@ -378,7 +381,7 @@ def similar(name: str, known: Sequence[str]) -> str:
     return "known are: " + ", ".join(known) if known else "see `plue workflow lint`"
 
 
-def _print_diagnostics(found: "Sequence[Diagnostic]", *, only_errors: bool) -> bool:
+def print_diagnostics(found: "Sequence[Diagnostic]", *, only_errors: bool) -> bool:
     """Print diagnostics to standard error; whether one of them is an error."""
     from plue.cli.diagnostics import diagnostic_text
 

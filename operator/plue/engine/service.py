@@ -13,12 +13,13 @@ from datetime import date, timedelta
 from functools import partial
 
 import structlog
+from pydantic import JsonValue
 from pydantic_core import to_json
 
 from plue.authoring.codes import Code
 from plue.authoring.evaluator import Evaluator
 from plue.authoring.registry import Registry
-from plue.authoring.results import Description, Planned, WorkflowInfo
+from plue.authoring.results import Description, Planned, Rendered, WorkflowInfo
 from plue.domain.budget import Amount
 from plue.domain.clock import StoreClock
 from plue.domain.event import event_of
@@ -215,6 +216,38 @@ class Engine:
             found = await self._registry.scan(await self._repository.sources())
             return found.description
         return await self._evaluator.describe(files)
+
+    async def describe_prompts(self, files: Mapping[str, str] | None = None) -> Description:
+        """Return the prompts of *files*, or of the server's own tree, and what is wrong in them.
+
+        Raises NotFoundError without files and without a tree.
+        """
+        return await self._evaluator.describe_prompts(await self._files(files))
+
+    async def render_prompt(
+        self,
+        prompt: str,
+        inputs: Mapping[str, JsonValue],
+        *,
+        files: Mapping[str, str] | None = None,
+        text_inputs: bool = False,
+    ) -> Rendered:
+        """Return the text of a prompt with *inputs*, as a runner would render it; asks no model.
+
+        Raises NotFoundError without files and without a tree.
+        """
+        return await self._evaluator.render(
+            await self._files(files), prompt, inputs=inputs, text_inputs=text_inputs
+        )
+
+    async def _files(self, files: Mapping[str, str] | None) -> Mapping[str, str]:
+        if files is not None:
+            return files
+        if self._repository is None:
+            raise NotFoundError(
+                "this server has no working tree of its own", remedy="send the `files`"
+            )
+        return (await self._repository.sources()).files
 
     async def submit(
         self,

@@ -365,11 +365,12 @@ class Job:
     def _plan(self) -> Json:
         files = self.request.get("candidates", list(self.modules))
         declared = [workflow for file in files for workflow in self._execute(file)]
+        reached = {name for file in files for name in self._closure(file)}
+        for prompt in self._prompts_of(sorted(reached)):
+            self.add(prompt.problems)
         wanted = [w for w in declared if w.name == self.request["workflow"]]
         answer: Json = {"plan": None, "info": None, "inputs": {}, "printed": "", "why": {}}
         if wanted:
-            for prompt in self._prompts_of(self._closure(wanted[0].place.file)):
-                self.add(prompt.problems)
             self._drop_other_files(wanted)
             for other in wanted[1:]:
                 self.add([_duplicate(other, wanted[0])])
