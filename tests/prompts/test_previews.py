@@ -71,7 +71,7 @@ def test_wrong_previews(
     ("body", "code", "word"),
     [
         ("{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}",
-         "PLU716", "1 s"),
+         "PLU716", "0.5 s"),
         ("{{ diff * 10**9 }}", "PLU716", "characters"),
         ("{{ focus }}{{ diff }}", "PLU717", "null"),
         ("{{ diff[5].x }}", "PLU711", "has no `.x`"),

@@ -703,7 +703,7 @@ _TEXTS: Final[tuple[tuple[Code, str, str], ...]] = (
         Code.TEMPLATE_LIMIT,
         "The template does too much",
         (
-            "Rendering may take one second of processor time and make a text of 2 Mi characters. "
+            "Rendering may take half a second of processor time and make a text of 2 Mi characters. "
             "Work on data belongs into a step."
         ),
     ),

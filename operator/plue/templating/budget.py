@@ -17,7 +17,7 @@ MAX_RENDERED: Final = 2 * 1024 * 1024
 
 _MAX_MADE: Final = 8 * MAX_RENDERED
 _MAX_ITEMS: Final = 1_000_000
-_MAX_SECONDS: Final = 1.0
+_MAX_SECONDS: Final = 0.5
 _BETWEEN_LOOKS: Final = 64
 
 

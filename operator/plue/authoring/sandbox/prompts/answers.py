@@ -134,4 +134,8 @@ def _text(job: "Job", prompt: Prompt, values: Json) -> str | None:
         document = prompt.documents.get(fault.file)
         place = place_in(fault.file, document.text if document else "", fault.line, fault.word)
         job.add([Problem(_CODES[fault.kind], fault.message, remedy=fault.remedy, place=place)])
-        return None
+    except Problem as problem:
+        # The wall clock of the process was faster than the template's own budget.
+        problem.place = Place(prompt.file, prompt.line)
+        job.add([problem])
+    return None
