@@ -15,7 +15,7 @@ from plue.wire.events import EventType, Reason, RunState, StepState
 from plue.wire.frames import Assignment, Cancel, Finished
 from plue.wire.plan import Await, Plan, Prompt, RefField, Shell, Step
 from plue.wire.stages import (
-    STREAMS,
+    SENT,
     Extension,
     Standing,
     Trouble,
@@ -267,7 +267,7 @@ class Attempt:
         """Send what the workflow's code asks for of a step that has ended."""
         for one in self._plan.awaits:
             question = (one.ref, one.field, one.tail)
-            if one.ref != name or one.field not in STREAMS or question in self._answered:
+            if one.ref != name or one.field not in SENT or question in self._answered:
                 continue
             self._answered.add(question)
             value: dict[str, JsonValue] = {"field": one.field}

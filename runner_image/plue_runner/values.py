@@ -69,10 +69,12 @@ class Values:
         self._results[step] = result
 
     def answer(self, ref: Ref) -> str:
-        """Return what a step printed, for the workflow's code. Raises Fault as ``text`` does."""
-        result = self._results.get(ref.ref)
-        found = None if result is None else self._stream(result, ref)
-        return found or ""
+        """Return what a step printed, or an agent says of itself, for the workflow's code.
+
+        Raises Fault as ``text`` does.
+        """
+        found = self._value(ref)
+        return "" if found is None else rendered(found)
 
     def text(self, text: Text) -> str:
         """Return *text* with every reference resolved.
@@ -133,7 +135,7 @@ class Values:
             case "stdout" | "stderr" | "log":
                 return self._stream(result, ref)
             case "status" | "summary" | "turns":
-                return result.agent.get(ref.field)
+                return _of_agent(result, ref.field)
 
     def _secret(self, name: str) -> str:
         if name in self.secrets:
@@ -171,6 +173,17 @@ class Values:
                 f'or use .outputs.get("{key}", default)',
             )
         return Fault(Reason.MISSING_VALUE, f"{name} has no value")
+
+
+def _of_agent(result: Result, field: RefField) -> JsonValue:
+    """Return what every agent has, however it ended: also one that never came to ask."""
+    skipped = result.reason is Reason.CONDITION
+    instead: dict[RefField, JsonValue] = {
+        "status": "skipped" if skipped else result.state.value,
+        "summary": "",
+        "turns": 0,
+    }
+    return result.agent.get(field, instead.get(field))
 
 
 def _at(value: JsonValue, path: tuple[str | int, ...]) -> JsonValue:

@@ -703,8 +703,8 @@ _TEXTS: Final[tuple[tuple[Code, str, str], ...]] = (
         Code.TEMPLATE_LIMIT,
         "The template does too much",
         (
-            "Rendering may take half a second of processor time and make a text of 2 Mi characters. "
-            "Work on data belongs into a step."
+            "Rendering may take half a second of processor time and make 2 Mi characters. Work on "
+            "data belongs into a step."
         ),
     ),
     (

@@ -14,7 +14,7 @@ from pydantic import JsonValue
 from plue.domain.progress import StepValue
 from plue.wire.events import Reason, StepState
 from plue.wire.plan import Await, Plan, Ref, Step
-from plue.wire.stages import STREAMS, Standing, Trouble, gives_values, is_due
+from plue.wire.stages import SENT, Standing, Trouble, gives_values, is_due
 
 __all__ = [
     "MAX_STAGES",
@@ -121,7 +121,7 @@ def _standing(
         return Standing.OPEN
     if not gives_values(step.state, step.reason, handled=handled):
         return Standing.NEVER
-    if one.field in STREAMS and step.state is not StepState.SKIPPED:
+    if one.field in SENT and step.state is not StepState.SKIPPED:
         wanted = {(one.ref, one.field, 0), (one.ref, one.field, one.tail or 0)}
         return Standing.KNOWN if wanted & sent else Standing.OPEN
     if one.field == "ok" and step.state is not StepState.SUCCEEDED:

@@ -7,7 +7,7 @@ from pydantic import JsonValue
 
 from plue.wire.events import EventType, RunnerEvent, StepState
 from plue.wire.plan import RefField
-from plue.wire.stages import STREAMS
+from plue.wire.stages import SENT
 
 __all__ = ["StepChange", "StepValue", "logged_body", "step_changes", "step_values"]
 
@@ -71,7 +71,7 @@ def step_values(events: Iterable[RunnerEvent]) -> list[StepValue]:
 def _value(step: str, item: JsonValue) -> StepValue | None:
     if not isinstance(item, dict):
         return None
-    field = next((name for name in STREAMS if name == item.get("field")), None)
+    field = next((name for name in SENT if name == item.get("field")), None)
     value, error = _text(item.get("value")), _text(item.get("error"))
     if field is None or (value is None) == (error is None):
         return None

@@ -16,6 +16,7 @@ from plue.wire.events import Reason, StepState
 from plue.wire.plan import Await, End, Fail, Plan, RefField, Step
 
 __all__ = [
+    "SENT",
     "STREAMS",
     "Extension",
     "Placed",
@@ -28,6 +29,7 @@ __all__ = [
 ]
 
 STREAMS: Final[frozenset[RefField]] = frozenset({"stdout", "stderr", "log"})
+SENT: Final[frozenset[RefField]] = STREAMS | {"status", "summary", "turns"}
 """Fields whose values the runner sends when they are awaited; all others come with a step's end."""
 
 

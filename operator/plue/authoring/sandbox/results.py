@@ -1,10 +1,10 @@
 """What is known of steps that have ended, as the author's code may ask for it.
 
 Values by step: ``state``, ``reason``, ``exit_code``, ``ok`` and ``outputs`` of a step that has
-ended; ``stdout``, ``stderr``, ``log`` and their ends (``stdout.tail(20)``) as far as they have
-been sent; ``errors`` by the same names for what can never be asked for. A field that is not there
-is not known yet. ``partial`` says that an output which is not there is unknown, not missing: so it
-is with values that somebody assumed.
+ended; ``stdout``, ``stderr``, ``log`` and their ends (``stdout.tail(20)``), and ``status``,
+``summary`` and ``turns`` of an agent, as far as they have been sent; ``errors`` by the same names
+for what can never be asked for. A field that is not there is not known yet. ``partial`` says that
+an output which is not there is unknown, not missing: so it is with values that somebody assumed.
 """
 
 from collections.abc import Mapping
@@ -20,6 +20,7 @@ UNKNOWN: Final = object()
 """In the place of a value: it is not known yet."""
 
 _STREAMS: Final = ("stdout", "stderr", "log")
+_OF_AGENTS: Final = ("status", "summary", "turns")
 _SHOWN: Final = 60
 
 
@@ -64,6 +65,10 @@ class Results:
             return UNKNOWN
         if part.field in _STREAMS:
             return _stream(part, values)
+        if part.field in _OF_AGENTS:
+            # Sent as text, as what a step printed is.
+            told = values.get(part.field, UNKNOWN)
+            return int(told) if part.field == "turns" and isinstance(told, str) else told
         if part.field == "outputs":
             return _output(part, values)
         return values.get(part.field)
