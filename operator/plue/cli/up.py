@@ -40,6 +40,13 @@ def up(
     watch: Annotated[
         bool, typer.Option("--watch", help="Say what every change of .plue/ makes of it.")
     ] = False,
+    budget: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="SCOPE.UNIT=AMOUNT",
+            help="What models may cost; repeatable [default: run.usd=10, day.usd=100].",
+        ),
+    ] = None,
     private: Annotated[bool, typer.Option(hidden=True)] = False,
 ) -> None:
     """Start a server, its database and warm runners; Ctrl-C ends them.
@@ -52,8 +59,8 @@ def up(
       plue up --database postgresql://user@host/plue
 
     Every option can be given as a variable too: PLUE_PORT, PLUE_DATA, PLUE_RUNNERS,
-    PLUE_MAX_RUNNERS, PLUE_DATABASE, PLUE_LOG_DAYS, PLUE_RUN_DAYS, PLUE_MODEL_SERVER. Models are
-    called with ANTHROPIC_API_KEY, which no step ever sees.
+    PLUE_MAX_RUNNERS, PLUE_DATABASE, PLUE_LOG_DAYS, PLUE_RUN_DAYS, PLUE_MODEL_SERVER,
+    PLUE_BUDGETS. Models are called with ANTHROPIC_API_KEY, which no step ever sees.
 
     Local mode isolates accidents, not attackers: a workflow can do whatever you can.
 
@@ -65,6 +72,7 @@ def up(
             "runners": runners,
             "database": database,
             "model_server": model_server,
+            "budgets": ",".join(budget) if budget else None,
         }
         _up(given, tree, private=private, watch=watch)
     except PlueError as error:
