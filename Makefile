@@ -11,8 +11,9 @@ cluster-up cluster-down cluster-shell e2e: export PYTHONPATH := $(CURDIR)/tests
 .DEFAULT_GOAL := help
 SEEDS ?= 3
 SEED ?= 1
+COUNT ?= 200
 
-.PHONY: help setup demo test faults e2e bench lint fmt lock crds cluster-up cluster-down cluster-shell clean
+.PHONY: help setup demo test faults e2e bench bench-cluster lint fmt lock crds cluster-up cluster-down cluster-shell clean
 
 help:  ## Say what there is
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -72,6 +73,9 @@ cluster-shell: setup  ## Open a shell in that node's network
 
 bench: setup  ## Measure against the goals; ONLY=NAME,… some of it, OPTIONS=… as `--help` says
 	@PYTHONPATH=tests:operator:runner_image python -m bench $(ONLY) $(OPTIONS)
+
+bench-cluster: setup  ## Measure applied runs on the node that is up; COUNT=200
+	@PYTHONPATH=tests python -m cluster.bench $(COUNT)
 
 lock: setup  ## Resolve the dependencies of pyproject.toml anew into requirements.lock
 	uv pip compile pyproject.toml --universal --extra local --extra kubernetes --group dev \

@@ -34,14 +34,19 @@ def main(folder: Path) -> None:
     )  # fmt: skip
     for leftover in (*site.rglob("__pycache__"), site / "bin", site / ".lock"):
         shutil.rmtree(leftover, ignore_errors=True)
+    copy_sources(site)
+    for name in ("Containerfile", "start"):
+        shutil.copy(_HERE / name, folder / name)
+
+
+def copy_sources(site: Path) -> None:
+    """Copy the runner, and of Plue what it imports, to *site*."""
     own = shutil.ignore_patterns("__pycache__")
     shutil.copytree(_HERE / "plue_runner", site / "plue_runner", ignore=own)
     (site / "plue").mkdir()
     for name in _SHARED:
         copy = shutil.copy if (_PLUE / name).is_file() else partial(shutil.copytree, ignore=own)
         copy(_PLUE / name, site / "plue" / name)
-    for name in ("Containerfile", "start"):
-        shutil.copy(_HERE / name, folder / name)
 
 
 if __name__ == "__main__":

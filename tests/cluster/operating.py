@@ -208,16 +208,19 @@ class Operator:
         except (urllib.error.URLError, OSError):
             return False
 
+    def token(self) -> str:
+        """Return the token of a caller who may read runs."""
+        self._token = (
+            self._token
+            or self.cluster.kubectl("create", "token", "watcher", "--audience=plue-api").strip()
+        )
+        return self._token
+
     def ask(
         self, path: str, *, token: str | None = None, accept: str = "application/json"
     ) -> bytes:
         """Return what the API answers to a caller who may read runs."""
-        if token is None:
-            self._token = (
-                self._token
-                or self.cluster.kubectl("create", "token", "watcher", "--audience=plue-api").strip()
-            )
-            token = self._token
+        token = self.token() if token is None else token
         request = urllib.request.Request(
             f"http://127.0.0.1:{self.api_port}{path}",
             headers={"Authorization": f"Bearer {token}", "Accept": accept},

@@ -42,6 +42,8 @@ class Leadership:
         self.lost = asyncio.Event()
         """Set when the lease was lost; whoever acts on it must end."""
         self._seen: tuple[str, float] = ("", 0.0)
+        self._held: Json | None = None
+        """The lease as we last wrote it; renewed without being read."""
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -80,10 +82,15 @@ class Leadership:
 
     async def _try(self) -> bool:
         """Renew or take the lease; whether it is ours now."""
+        if self._held is not None:
+            held, self._held = self._held, None
+            await self._write(held, holder=self._identity)
+            return True
         try:
             lease = await self._api.get(LEASES, self._namespace, self._name)
         except NotFoundError:
-            await self._api.create(LEASES, self._namespace, self._body(self._identity))
+            body = self._body(self._identity)
+            self._held = await self._api.create(LEASES, self._namespace, body)
             return True
         holder = lease["spec"].get("holderIdentity")
         if holder and holder != self._identity and not self._has_expired(lease):
@@ -101,7 +108,7 @@ class Leadership:
     async def _write(self, lease: Json, *, holder: str) -> None:
         body = self._body(holder)
         body["metadata"]["resourceVersion"] = lease["metadata"]["resourceVersion"]
-        await self._api.replace(LEASES, self._namespace, self._name, body)
+        self._held = await self._api.replace(LEASES, self._namespace, self._name, body)
 
     def _body(self, holder: str) -> Json:
         return {
