@@ -28,6 +28,10 @@ CHANNEL = "plue"
 NOTIFY_EVERY = 0.02
 """Seconds between two notifications of one process; the first after idle goes at once."""
 
+PLANNED_ANEW = frozenset({"list_runs"})
+"""Statements whose filters may be absent. A prepared one would soon be planned without looking at
+them, and read the whole table for what an index has; planning costs less than a millisecond."""
+
 Parameters = Mapping[str, Any]
 Statements = Sequence[tuple[str, Parameters]]
 
@@ -207,7 +211,8 @@ class Transaction:
 
     async def rows(self, name: str, parameters: Parameters) -> list[DictRow]:
         """Run one named statement; return its rows."""
-        cursor = await self._connection.execute(SQL[name], parameters)
+        prepare = False if name in PLANNED_ANEW else None
+        cursor = await self._connection.execute(SQL[name], parameters, prepare=prepare)
         return await cursor.fetchall() if cursor.description else []
 
 

@@ -163,13 +163,15 @@ class RunStore:
 
     async def page(self, which: RunFilter) -> RunPageOf:
         """Return one page of runs, newest first."""
+        states = [state.value for state in which.states]
         rows = await self._database.rows(
             "list_runs",
             {
                 "before": which.before,
                 "workflow": which.workflow,
                 "trigger": which.trigger,
-                "states": [state.value for state in which.states] or None,
+                "state": states[0] if len(states) == 1 else None,
+                "states": states if len(states) > 1 else None,
                 "limit": which.limit + 1,
             },
         )
