@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
+from authoring.commands import ENDED, inputs_of, known_of
 from authoring.sandboxed import Sandbox
 
 from plue.authoring.code_examples import Half, examples
@@ -31,7 +32,6 @@ NO_FILE_SHOWS = {
     Code.REPLAY: "it takes a stage that an older file recorded",
 }
 
-ENDED = {"ok": True, "state": "succeeded", "exit_code": 0, "stdout": "", "outputs": {}}
 # What must have happened before, and stands in no file.
 KNOWN: dict[Code, dict[str, dict[str, Any]]] = {
     Code.OUTPUT_TOO_LARGE: {
@@ -56,21 +56,6 @@ def test_every_code_has_an_example_or_a_reason() -> None:
     """A code without an example says why no file can show it."""
     assert set(examples()) == set(Code) - set(NO_FILE_SHOWS)
     assert set(EXPLANATIONS) == set(Code)
-
-
-def inputs_of(command: Sequence[str]) -> dict[str, Any]:
-    """Return the inputs of an example's command."""
-    pairs = [command[i + 1] for i, word in enumerate(command) if word == "-i"]
-    return dict(pair.split("=", 1) for pair in pairs)
-
-
-def known_of(command: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Return the values of steps that an example's command assumes."""
-    known: dict[str, dict[str, Any]] = {}
-    for word in (command[i + 1] for i, word in enumerate(command) if word == "--assume"):
-        (step, field), value = word.partition("=")[0].split(".", 1), word.partition("=")[2]
-        known.setdefault(step, dict(ENDED))[field] = value
-    return known
 
 
 def written_out(files: Mapping[str, str]) -> dict[str, str]:

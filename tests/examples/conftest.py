@@ -43,12 +43,18 @@ class House:
 
     def copy(self, name: str) -> Path:
         """Return a fresh git repository that holds the example, committed."""
-        root = self._folder / name
-        shutil.rmtree(root, ignore_errors=True)
-        shutil.copytree(EXAMPLES / name, root)
-        git(root, "init", "-q", "-b", "main")
+        root = self.empty(name)
+        shutil.copytree(EXAMPLES / name, root, dirs_exist_ok=True)
         git(root, "add", "-A")
         git(root, "commit", "-qm", "first")
+        return root
+
+    def empty(self, name: str) -> Path:
+        """Return a fresh git repository without a commit."""
+        root = self._folder / name
+        shutil.rmtree(root, ignore_errors=True)
+        root.mkdir()
+        git(root, "init", "-q", "-b", "main")
         return root
 
     def run(
