@@ -9,6 +9,8 @@ import plue
 from plue.authoring.sandbox.book import Book
 from plue.authoring.sandbox.context import _CLEANUP, _RUN, Context, Defaults
 from plue.authoring.sandbox.handles import _FIELDS
+from plue.authoring.sandbox.prompts.calls import _ITS_FIELDS, OPTIONS
+from plue.authoring.sandbox.prompts.library import AGENT_FIELDS
 from plue.authoring.sandbox.sdk import _OPTIONS, SDK
 from plue.authoring.sandbox.values import Record
 
@@ -76,6 +78,7 @@ def test_everything_in_the_stub_explains_itself() -> None:
 
 WORKFLOW = """
 from plue import Context, enum, manual, optional, push, schema, workflow
+from plue.prompts import CodeReview
 
 @workflow(triggers=[push(branches=["main"]), manual(inputs={"env": enum("a"), "n": 3})], timeout="5m")
 def ci(ctx: Context) -> None:
@@ -83,6 +86,9 @@ def ci(ctx: Context) -> None:
     one, two = ctx.parallel([ctx.run("a", f"x {build.version}"), ctx.run("b", ["x", build.stdout])])
     if build.stdout.tail(3) == "ok" and int(build.outputs.count) > 3:
         ctx.fail(f"no {ctx.inputs.env} {ctx.event.ref} {ctx.event.pull_request.number} {ctx.repo.name}")
+    review = CodeReview(diff=ctx.git.diff(), name="review", timeout="5m")
+    if not review.approved and review.outputs.status:
+        ctx.run("fix", f"echo {review.author.name}", depends_on=[build])
     ctx.success(version=build.outputs.version)
 """
 
@@ -91,7 +97,9 @@ def test_type_checker_takes_workflows_and_finds_mistakes(tmp_path: Path) -> None
     """Mypy accepts a right workflow and names a wrong argument."""
     right, wrong = tmp_path / "right.py", tmp_path / "wrong.py"
     right.write_text(WORKFLOW)
-    wrong.write_text(WORKFLOW.replace("retry=2", "retries=2"))
+    wrong.write_text(
+        WORKFLOW.replace("retry=2", "retries=2").replace('"5m")\n    if', "[])\n    if")
+    )
     command = [sys.executable, "-m", "mypy", "--config-file=", f"--cache-dir={tmp_path}"]
     done = subprocess.run(
         [*command, str(right), str(wrong)],
@@ -102,6 +110,22 @@ def test_type_checker_takes_workflows_and_finds_mistakes(tmp_path: Path) -> None
         timeout=100,
     )
     errors = [line for line in done.stdout.splitlines() if ": error:" in line]
-    assert len(errors) == 1, done.stdout
-    assert "wrong.py:6" in errors[0]
+    assert len(errors) == 2, done.stdout
+    assert "wrong.py:7" in errors[0]
     assert "retries" in errors[0]
+    assert "wrong.py:11" in errors[1]
+    assert "timeout" in errors[1]
+
+
+def test_calls_of_prompts_are_described() -> None:
+    """Every option of a call is in the stub, and every field that an answer has anyway."""
+    tree = ast.parse((STUB.parent / "prompts.pyi").read_text())
+    classes = {n.name: n for n in tree.body if isinstance(n, ast.ClassDef)}
+    (call,) = (n for n in classes["Prompt"].body if isinstance(n, ast.FunctionDef))
+    assert list(OPTIONS) == arguments_of(call)
+    declared = {
+        n.target.id
+        for n in classes["Answer"].body
+        if isinstance(n, ast.AnnAssign) and isinstance(n.target, ast.Name)
+    }
+    assert declared == {*_ITS_FIELDS, *AGENT_FIELDS, "name", "outputs"}

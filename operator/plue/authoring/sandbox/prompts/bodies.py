@@ -59,6 +59,7 @@ class Body:
     locals: frozenset[str] = frozenset()
     chains: list[tuple[str, tuple[str, ...], Place]] = field(default_factory=list)
     outside: Place | None = None
+    has_blocks: bool = False
 
 
 def place_in(file: str, text: str, line: int, word: str | None, nth: int = 0) -> Place:
@@ -127,6 +128,7 @@ class _Looker:
             frozenset(node.name for node in tree.find_all(nodes.Name) if node.ctx != "load"),
             list(self._chains(tree)),
             self._outside(tree),
+            tree.find(nodes.Block) is not None,
         )
 
     def _syntax(self, error: TemplateSyntaxError) -> None:

@@ -390,6 +390,8 @@ def _undefined(
 
 
 def _unused(main: Document, whole: _Whole, own: Mapping[str, Kind]) -> list[Problem]:
+    if main.body.has_blocks and len(whole.chain) == 1:
+        return []  # whoever extends it fills its blocks, and may use the input there
     used = {name for document in whole.documents.values() for name in document.body.names}
     return [
         Problem(
