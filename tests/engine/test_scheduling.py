@@ -20,7 +20,7 @@ SOURCE = """from plue import schedule, workflow
 
 @workflow(triggers=[schedule("{cron}")])
 def {name}(ctx):
-    ctx.run("a", f"echo {{ctx.event.time}}")
+    ctx.run("a", f"echo {{ctx.event.schedule.time}}")
 """
 
 

@@ -12,6 +12,7 @@ import os
 import struct
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -117,12 +118,18 @@ def history_of(root: Path) -> History | None:
     if not (root / ".git").exists():
         return None
     words = ["rev-parse", "--path-format=absolute", "--show-object-format", "--git-common-dir"]
-    said = git_said(root, [*words, "--git-path", "HEAD", "--git-path", "shallow"])
-    if said is None:
+    words += ["--git-path", "HEAD", "--git-path", "shallow"]
+    # A run waits for this: the three answers are asked for at once.
+    with ThreadPoolExecutor(2) as others:
+        listing = others.submit(git_said, root, ["for-each-ref", f"--format={_REFS}"])
+        address = others.submit(_url_of, root)
+        said = git_said(root, words)
+        listed, url = listing.result(), address.result()
+    if said is None or listed is None:
         return None
     kind, common, head, shallow = os.fsdecode(said).splitlines()
     refs, symbolic = {}, {}
-    for line in (git_said(root, ["for-each-ref", f"--format={_REFS}"]) or b"").splitlines():
+    for line in listed.splitlines():
         name, sha, target = os.fsdecode(line).split("\0")
         if target:
             symbolic[name] = target
@@ -132,7 +139,7 @@ def history_of(root: Path) -> History | None:
         objects=Path(common) / "objects",
         head=Path(head).read_text().strip().removeprefix("ref: "),
         format=kind,
-        url=_url_of(root),
+        url=url,
         refs=refs,
         symbolic=symbolic,
         shallow=_content(Path(shallow)),

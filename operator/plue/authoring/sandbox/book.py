@@ -76,7 +76,6 @@ class Frame:
     prefix: str = ""
     depth: int = 0
     groups: tuple[str, ...] = ()
-    env: Mapping[str, object] = field(default_factory=dict)
     closed: bool = False
 
 
