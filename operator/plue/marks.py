@@ -40,6 +40,10 @@ class Mark(StrEnum):
     FINISH_ARRIVED = "finished: arrived, not stored"
     END_STORED = "end: stored, nobody told"
     DONE_SENT = "done: sent"
+    # stages
+    STAGE_EVALUATED = "stage: evaluated, not recorded"
+    STAGE_RECORDED = "stage: recorded, its runner not told"
+    STAGE_SENT = "extend: sent"
     # the engine's own ends and losses
     CANCEL_RECORDED = "cancel: recorded, not pushed"
     CANCEL_PUSHED = "cancel: pushed"
@@ -68,6 +72,7 @@ class Mark(StrEnum):
     R_FINISHED = "runner: finished, not sent"
     R_FINISHED_SENT = "runner: finished sent"
     R_DONE = "runner: done taken, not cleaned up"
+    R_EXTENDED = "runner: stage taken"
     R_CANCEL = "runner: cancel obeyed"
     R_LEASE = "runner: lease ran out, nothing killed"
 

@@ -20,8 +20,8 @@ from plue.wire.stages import (
     Standing,
     Trouble,
     extended,
-    gives_values,
     is_due,
+    standing_of,
 )
 from plue_runner.command import Places, host_environment
 from plue_runner.faults import Fault, short
@@ -231,16 +231,12 @@ class Attempt:
         """
         if self._cancelled is not None:
             return False
-        handled = {step.name for step in self._plan.steps if step.continue_on_error}
 
         def standing(one: Await) -> Standing:
             past = order.past.get(one.ref)
-            if past is None or not gives_values(
-                past.state, past.reason, handled=one.ref in handled
-            ):
+            if past is None:
                 return Standing.NEVER
-            failed = one.field == "ok" and past.state is not StepState.SUCCEEDED
-            return Standing.FALSE if failed else Standing.KNOWN
+            return standing_of(one, past.state, past.reason)
 
         return is_due(self._plan.awaits, standing)
 

@@ -299,6 +299,7 @@ class Session:
         match frame:
             case Extend():
                 attempt.extend(frame.extension, frame.secrets)
+                reached(Mark.R_EXTENDED)
             case Ack():
                 attempt.spool.ack(frame.through)
                 reached(Mark.R_ACKED)

@@ -16,6 +16,7 @@ from plue.authoring.evaluator import Evaluator
 from plue.authoring.results import Description, Diagnostic, Planned, Trigger, WorkflowInfo
 from plue.authoring.sources import Sources
 from plue.domain.budget import Amount
+from plue.domain.growth import GrownPlan, Results
 from plue.domain.run import (
     RunDetails,
     RunFilter,
@@ -289,6 +290,12 @@ class MemoryEngine(Engine):
     @override
     async def details(self, run: RunId) -> RunDetails:
         return self.record(run).details
+
+    @override
+    async def grown(self, run: RunId) -> GrownPlan:
+        details = self.record(run).details
+        plan = Plan(workflow=details.run.workflow, revision="0" * 64, end=End())
+        return GrownPlan(plan, details.inputs, details.event, Results())
 
     @override
     async def runs(self, which: RunFilter) -> RunPageOf:

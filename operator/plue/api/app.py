@@ -30,6 +30,7 @@ from plue.api.models import (
     Rerun,
     RunDetail,
     RunPage,
+    RunPlan,
     ServerInfo,
     UsageReport,
     WorkflowBody,
@@ -135,6 +136,19 @@ ROUTES: tuple[Route[Any, Any], ...] = (
         query=Nothing,
         body=Nothing,
         produces={JSON: RunDetail},
+    ),
+    Route(
+        method="GET",
+        path=f"{_V1}/runs/{{id}}/plan",
+        handler=runs.get_run_plan,
+        summary="Show a run's plan as far as it has grown",
+        description=(
+            "With the values that are known of its steps: enough to plan another version of its "
+            "workflow with the same results, as `plue workflow plan --like` does."
+        ),
+        query=Nothing,
+        body=Nothing,
+        produces={JSON: RunPlan},
     ),
     Route(
         method="GET",

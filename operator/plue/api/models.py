@@ -285,6 +285,49 @@ class RunSummary(_Response):
     last_event: int
 
 
+class AnswerBody(_Response):
+    """A value that the workflow's code got, and where it asked for it."""
+
+    value: str = Field(description="What was asked: `tests.ok`.")
+    shown: str = Field(alias="is", description="What it was, as Python writes it, shortened.")
+    file: str | None = None
+    line: int | None = None
+
+
+class AwaitBody(_Response):
+    """A value that the workflow's code waits for."""
+
+    value: str
+    file: str | None = None
+    line: int | None = None
+    standing: Literal["open", "known", "false", "never"] | None = Field(
+        default=None, description="Of the newest stage: whether it is known by now, or never will."
+    )
+
+
+class StageBody(_Response):
+    """One stage of the run's plan; `reason` says why there is no further one."""
+
+    number: int
+    digest: str
+    created_at: datetime
+    awaits: list[AwaitBody] = []
+    reason: Reason | None = None
+    message: str | None = None
+
+
+class RunPlan(_Response):
+    """A run's plan as far as it has grown, with what it was planned from and what is known."""
+
+    workflow: str
+    inputs: dict[str, JsonValue]
+    event: dict[str, JsonValue]
+    plan: dict[str, JsonValue]
+    known: dict[str, dict[str, JsonValue]] = Field(
+        description="Values of steps that have ended; of what they printed, what was asked for."
+    )
+
+
 class StepBody(_Response):
     """One step of the run's current attempt."""
 
@@ -307,6 +350,8 @@ class StepBody(_Response):
     ended_at: datetime | None = None
     duration_ms: int | None = None
     outputs: dict[str, JsonValue] = {}
+    stage: int = Field(default=1, description="The stage that planned it.")
+    why: list[AnswerBody] = Field(default=[], description="The answers that led to it.")
 
 
 class RunDetail(RunSummary):
@@ -318,6 +363,9 @@ class RunDetail(RunSummary):
     rerun_of: str | None = None
     runner: str | None = None
     steps: list[StepBody] = []
+    stages: list[StageBody] = Field(
+        default=[], description="Of the present attempt; empty when its code asks for no value."
+    )
 
 
 class RunPage(_Response):

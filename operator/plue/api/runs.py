@@ -8,7 +8,7 @@ from plue.api.keys import BLOBS, ENGINE, TREE
 from plue.api.models import CancelRun, CreateRun, Rerun, RunDetail, WorkspaceBody
 from plue.api.queries import RunsQuery
 from plue.api.routes import Call, Nothing, Outcome, Reply
-from plue.api.views import run_detail, run_page
+from plue.api.views import run_detail, run_page, run_plan
 from plue.domain.event import event_of, with_tree
 from plue.domain.run import RunFilter, RunId, Submission
 from plue.engine.ports import Repository
@@ -17,7 +17,7 @@ from plue.errors import NotFoundError, RejectedError
 from plue.store.blobs import Blobs
 from plue.wire.frames import Workspace
 
-__all__ = ["cancel_run", "create_run", "get_run", "list_runs", "rerun_run"]
+__all__ = ["cancel_run", "create_run", "get_run", "get_run_plan", "list_runs", "rerun_run"]
 
 
 async def list_runs(call: Call[RunsQuery, Nothing]) -> Outcome:
@@ -139,6 +139,12 @@ async def get_run(call: Call[Nothing, Nothing]) -> Outcome:
     """Show a run with its steps."""
     engine = call.request.app[ENGINE]
     return await _shown(engine, await engine.find(call.part("id")))
+
+
+async def get_run_plan(call: Call[Nothing, Nothing]) -> Outcome:
+    """Show a run's plan as far as it has grown, and what is known of its steps."""
+    engine = call.request.app[ENGINE]
+    return run_plan(await engine.grown(await engine.find(call.part("id"))))
 
 
 async def cancel_run(call: Call[Nothing, CancelRun]) -> Outcome:

@@ -1,15 +1,19 @@
 """The engine's values as the API's bodies: pure, one function a body."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import timedelta
 
 from plue.api.models import (
+    AnswerBody,
+    AwaitBody,
     DiagnosticBody,
     PromptBody,
     RunDetail,
     RunPage,
+    RunPlan,
     RunSummary,
+    StageBody,
     StepBody,
     TriggerBody,
     Waiting,
@@ -17,14 +21,18 @@ from plue.api.models import (
     WorkflowList,
 )
 from plue.authoring.results import Description, Diagnostic, PromptInfo, WorkflowInfo
-from plue.domain.run import RunDetails, RunPageOf, RunView, StepView
+from plue.domain.growth import GrownPlan, shown_ref
+from plue.domain.run import RunDetails, RunPageOf, RunView, StageView, StepView
 from plue.wire.events import Reason
+from plue.wire.plan import Await
+from plue.wire.stages import Standing
 
 __all__ = [
     "diagnostic_bodies",
     "prompt_body",
     "run_detail",
     "run_page",
+    "run_plan",
     "run_summary",
     "workflow_body",
     "workflow_list",
@@ -36,6 +44,7 @@ _WHAT_ENDS_IT = {
     Reason.NO_SUCH_POOL: "starts when the pool exists that the workflow names",
     Reason.CLAIMED: "starts when its runner answers, or goes to another runner in two seconds",
     Reason.RUNNER_DID_NOT_ACCEPT: "starts on another runner; the first one did not answer",
+    Reason.EVALUATION: "goes on when its workflow's code has been evaluated with what is known",
     Reason.LEASE: "starts again when the runner that was lost has surely stopped",
 }
 
@@ -103,6 +112,38 @@ def _step(view: StepView) -> StepBody:
         ended_at=view.ended_at,
         duration_ms=view.duration_ms,
         outputs=dict(view.outputs),
+        stage=view.stage,
+        why=[AnswerBody.model_validate(answer.json()) for answer in view.why],
+    )
+
+
+def _stage(stage: StageView, standing: Mapping[Await, Standing]) -> StageBody:
+    return StageBody(
+        number=stage.number,
+        digest=stage.digest,
+        created_at=stage.created_at,
+        awaits=[
+            AwaitBody(
+                value=shown_ref(one),
+                file=one.site.file if one.site else None,
+                line=one.site.line if one.site else None,
+                standing=found.value if (found := standing.get(one)) else None,
+            )
+            for one in stage.awaits
+        ],
+        reason=stage.reason,
+        message=stage.message,
+    )
+
+
+def run_plan(grown: GrownPlan) -> RunPlan:
+    """Return a run's plan with what is known of its steps."""
+    return RunPlan(
+        workflow=grown.plan.workflow,
+        inputs=dict(grown.inputs),
+        event=dict(grown.event),
+        plan=grown.plan.model_dump(mode="json"),
+        known=grown.results.known(),
     )
 
 
@@ -116,6 +157,7 @@ def run_detail(details: RunDetails) -> RunDetail:
         rerun_of=details.rerun_of,
         runner=details.runner,
         steps=[_step(step) for step in details.steps],
+        stages=[_stage(stage, details.standings(stage)) for stage in details.stages],
     )
 
 

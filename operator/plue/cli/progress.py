@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from plue.domain.growth import answer_of
 from plue.wire.events import EventType, RunState, StepState
 from plue.wire.plan import HIDDEN_KINDS
 
-__all__ = ["OutputLine", "RunProgress", "StepProgress"]
+__all__ = ["OutputLine", "RunProgress", "StepProgress", "why_text"]
 
 RECENT = 12
 """Lines of output that are kept of each step, for the display."""
@@ -26,7 +27,10 @@ Event = Mapping[str, Any]
 
 @dataclass(slots=True)
 class StepProgress:
-    """A step so far. ``recent`` are its last complete lines, ``tail`` what a failure reported."""
+    """A step so far. ``recent`` are its last complete lines, ``tail`` what a failure reported.
+
+    ``why`` are the answers that led to it: ``tests.ok == False, ci.py:6``.
+    """
 
     name: str
     needs: tuple[str, ...] = ()
@@ -47,6 +51,7 @@ class StepProgress:
     tokens_in: int = 0
     tokens_out: int = 0
     saying: tuple[Any, ...] = ()
+    why: tuple[str, ...] = ()
     recent: deque[str] = field(default_factory=lambda: deque(maxlen=RECENT))
 
     @property
@@ -155,6 +160,15 @@ class RunProgress:
             step.kind = planned.get("kind") or "shell"
             step.cleanup = bool(planned.get("cleanup"))
             step.shown = planned.get("shown") or ""
+            step.why = tuple(why_text(one) for one in planned.get("why", ()))
+            if "at" in planned:
+                self._place(step.name, planned["at"])
+
+    def _place(self, name: str, at: int) -> None:
+        """Put a step that a later stage added where it stands among all."""
+        names = [known for known in self.steps if known != name]
+        names.insert(at, name)
+        self.steps = {known: self.steps[known] for known in names}
 
     def _completed(self, body: Mapping[str, Any]) -> None:
         self.state = body.get("state", RunState.FAILED)
@@ -243,6 +257,11 @@ def _short(value: object) -> str:
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     first, _, more = text.strip().partition("\n")
     return f"{first[:_TOOL_WIDTH]} …" if more or len(first) > _TOOL_WIDTH else first
+
+
+def why_text(answer: Mapping[str, Any]) -> str:
+    """Return an answer that led to a step, for people: ``tests.ok == False, ci.py:6``."""
+    return answer_of(answer).text
 
 
 def _time(text: str) -> datetime:

@@ -20,6 +20,7 @@ WAITING = {
     Reason.NO_SUCH_POOL: "waiting for a pool of that name, which does not exist",
     Reason.CLAIMED: "bound to a runner",
     Reason.RUNNER_DID_NOT_ACCEPT: "back in the queue: the runner did not take it",
+    Reason.EVALUATION: "waiting for the evaluation of its workflow's code",
     Reason.LEASE: "waiting until the lost runner has surely ended",
 }
 
@@ -135,6 +136,8 @@ def _step_lines(step: StepProgress, width: int, icons: Icons) -> Iterator[str]:
     name = safe(step.name).ljust(width)
     used = f"  [{step.tokens_in:,} tokens in, {step.tokens_out:,} out]" if step.tokens_out else ""
     yield f"  {icons.of(step.state)} {name}  {took.rjust(9)}  {how}{used}".rstrip()
+    if step.why:
+        yield f"      because {safe('; '.join(step.why))}"
     if step.state == StepState.FAILED:
         yield from (f"      {line}" for line in last_lines(step, _TAIL_LINES))
 

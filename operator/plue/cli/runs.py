@@ -216,12 +216,27 @@ def _about(detail: Mapping[str, Any]) -> list[str]:
     waiting = detail.get("waiting")
     if waiting:
         lines.append(f"  waits: {safe(waiting['message'])} ({waiting['reason']})")
+    if detail.get("stages") and detail["ended_at"] is None:
+        lines += [f"  {safe(_awaited(one))}" for one in detail["stages"][-1]["awaits"]]
     return lines
+
+
+_STANDINGS = {
+    "open": "its step has not ended",
+    "known": "known",
+    "false": "known",
+    "never": "will never be known: its step gave none",
+}
+
+
+def _awaited(one: Mapping[str, Any]) -> str:
+    place = f" ({one['file']}:{one['line']})" if one.get("file") else ""
+    return f"its code waits for {one['value']}{place}: {_STANDINGS.get(one['standing'], '?')}"
 
 
 def _progress_of(detail: Mapping[str, Any]) -> "RunProgress":
     """Return the run as the displays take it, from the API's body instead of events."""
-    from plue.cli.progress import RunProgress, StepProgress
+    from plue.cli.progress import RunProgress, StepProgress, why_text
 
     run = RunProgress(detail["name"])
     run.state, run.reason, run.message = detail["state"], detail["reason"], detail["message"]
@@ -239,6 +254,7 @@ def _progress_of(detail: Mapping[str, Any]) -> "RunProgress":
             tries=step["tries"],
             started=_time(step["started_at"]),
             duration_ms=step["duration_ms"],
+            why=tuple(why_text(one) for one in step.get("why", ())),
         )
     return run
 

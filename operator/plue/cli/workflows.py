@@ -10,6 +10,7 @@ import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from urllib.parse import quote
 
 import typer
 
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
     from plue.authoring.evaluator import Evaluator
     from plue.authoring.results import Description, Diagnostic, Trigger, WorkflowInfo
-    from plue.wire.plan import Plan
 
 __all__ = [
     "app",
@@ -131,24 +131,61 @@ def plan(
     event_file: EventFile = None,
     ref: Ref = None,
     base: Base = None,
+    assume: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--assume",
+            metavar="STEP.FIELD=VALUE",
+            help="A result to go on with: tests.ok=false, build.stdout=1.2, r.outputs.n=3.",
+        ),
+    ] = None,
+    like: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RUN", help="Use a run's inputs and results; show how the plans differ."
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Show what a run would do, without running it.
 
-    Example: plue workflow plan deploy -i env=staging
+    Where the code asks for the result of a step, the plan waits; `--assume` explores further.
+    With `--like`, the files as they are now are planned with what a run's steps have given: so a
+    change is tried on history.
+
+    Examples:
+      plue workflow plan deploy -i env=staging
+
+      plue workflow plan ci --assume tests.ok=false
+
+      plue workflow plan ci --like ci-42
+
     """
+    from plue.authoring.assume import assumed, known_of
+    from plue.cli.plans import difference_lines, plan_lines
     from plue.domain.event import event_of, with_tree
     from plue.local.history import history_of, tree_facts
     from plue.local.reading import source_files
+    from plue.wire.plan import Plan
 
     root = here().root
     values = parse_inputs(inputs or [])
     kind, given = parse_trigger(event, event_file, ref=ref, base=base)
     payload = with_tree(event_of(kind, given), tree_facts(root, history_of(root)))
+    known = known_of(assumed(assume or ()))
+    before: Plan | None = None
+    if like is not None:
+        with server() as api:
+            history = api.get(f"/runs/{quote(like, safe='')}/plan")
+        before = Plan.model_validate(history["plan"])
+        # What the command line says counts; inputs are text here, and JSON in the record.
+        known, values = {**history["known"], **known}, {**history["inputs"], **values}
+        if all(one is None for one in (event, event_file, ref, base)):
+            payload = history["event"]
     files = source_files(root)
     planned = evaluate(
         lambda evaluator: evaluator.plan(
-            files, name, inputs=values, event=payload, text_inputs=True
+            files, name, inputs=values, event=payload, text_inputs=like is None, known=known
         )
     )
     if planned.plan is None:
@@ -160,7 +197,13 @@ def plan(
         return
     if planned.printed:
         print(planned.printed, end="", file=sys.stderr)
-    print("\n".join(_plan_lines(planned.plan)))
+    if before is not None:
+        print("\n".join(difference_lines(before, planned.plan)))
+    else:
+        print("\n".join(plan_lines(planned.plan, planned.why)))
+    unused = [step for step in known if step not in {s.name for s in planned.plan.steps}]
+    if unused and like is None:
+        print(f"note: not planned, so not assumed: {', '.join(unused)}", file=sys.stderr)
     print_diagnostics(planned.diagnostics, only_errors=False)
 
 
@@ -422,33 +465,3 @@ def _type_of(schema: Mapping[str, Any]) -> str:
     default = f"  [default: {schema['default']}]" if schema.get("default") is not None else ""
     kind = schema.get("type", "value")
     return f"{'|'.join(kind) if isinstance(kind, list) else str(kind).upper()}{default}"
-
-
-def _plan_lines(plan: "Plan") -> list[str]:
-    from plue.cli.groups import Heading, arranged
-    from plue.wire.plan import HIDDEN_KINDS
-
-    lines = [f"{plan.workflow}: {len(plan.steps)} steps, revision {plan.revision[:12]}"]
-    for depth, step in arranged(plan.steps):
-        if isinstance(step, Heading):
-            lines.append(f"{'  ' * (depth + 1)}{step[0]}  ({step[1]} steps)")
-            continue
-        indent = "  " * (1 + max(depth, len(step.branch) // 2))
-        after = f"  after {', '.join(step.needs)}" if step.needs else ""
-        if step.action.kind in HIDDEN_KINDS:
-            lines.append(f"{indent}{step.name}{after}")
-            continue
-        shown = step.action.shown.strip().split("\n")
-        lines.append(f"{indent}{step.name}{after}")
-        lines.append(f"{indent}    {shown[0]}{' …' if len(shown) > 1 else ''}")
-    lines += [f"  fails: {''.join(map(_part, failure.reason))}" for failure in plan.fails]
-    if plan.end is None:
-        lines.append("  … more once values are known: " + ", ".join(r.ref for r in plan.awaits))
-    return lines
-
-
-def _part(part: object) -> str:
-    for name in ("text", "data"):
-        if (value := getattr(part, name, None)) is not None:
-            return str(value)
-    return f"<{getattr(part, 'ref', '?')}.{getattr(part, 'field', '?')}>"

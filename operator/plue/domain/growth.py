@@ -13,12 +13,13 @@ from pydantic import JsonValue
 
 from plue.domain.progress import StepValue
 from plue.wire.events import Reason, StepState
-from plue.wire.plan import Await, Plan, Ref, Step
-from plue.wire.stages import SENT, Standing, Trouble, gives_values, is_due
+from plue.wire.plan import Await, Plan, Ref, RefField, Step
+from plue.wire.stages import Standing, Trouble, is_due, standing_of
 
 __all__ = [
     "MAX_STAGES",
     "Answer",
+    "GrownPlan",
     "Results",
     "StepResult",
     "answer_of",
@@ -104,35 +105,35 @@ class Results:
         return found
 
 
-def standings(plan: Plan, results: Results) -> dict[Await, Standing]:
-    """Return what is known of each value that *plan* awaits."""
-    handled = {step.name: step.continue_on_error for step in plan.steps}
+@dataclass(frozen=True, slots=True)
+class GrownPlan:
+    """A run's plan as far as it has grown, what it is planned from, and what is known of it."""
+
+    plan: Plan
+    inputs: Mapping[str, JsonValue]
+    event: Mapping[str, JsonValue]
+    results: Results
+
+
+def standings(awaits: Sequence[Await], results: Results) -> dict[Await, Standing]:
+    """Return what is known of each of *awaits*."""
     sent = {(one.step, one.field, one.tail) for one in results.values}
-    return {
-        one: _standing(one, results.steps.get(one.ref), sent, handled=handled.get(one.ref, False))
-        for one in plan.awaits
-    }
+    return {one: _standing(one, results.steps.get(one.ref), sent) for one in awaits}
 
 
 def _standing(
-    one: Await, step: StepResult | None, sent: set[tuple[str, Any, int]], *, handled: bool
+    one: Await, step: StepResult | None, sent: set[tuple[str, RefField, int]]
 ) -> Standing:
     if step is None:
         return Standing.OPEN
-    if not gives_values(step.state, step.reason, handled=handled):
-        return Standing.NEVER
-    if one.field in SENT and step.state is not StepState.SKIPPED:
-        wanted = {(one.ref, one.field, 0), (one.ref, one.field, one.tail or 0)}
-        return Standing.KNOWN if wanted & sent else Standing.OPEN
-    if one.field == "ok" and step.state is not StepState.SUCCEEDED:
-        return Standing.FALSE
-    return Standing.KNOWN
+    # All of a stream answers for its end too.
+    arrived = bool({(one.ref, one.field, 0), (one.ref, one.field, one.tail or 0)} & sent)
+    return standing_of(one, step.state, step.reason, arrived=arrived)
 
 
 def due(plan: Plan, results: Results) -> bool:
     """Whether the workflow's code is to be evaluated again."""
-    standing = standings(plan, results)
-    return is_due(plan.awaits, standing.__getitem__)
+    return is_due(plan.awaits, standings(plan.awaits, results).__getitem__)
 
 
 def trouble_of(code: str | None, message: str, place: str | None) -> Trouble:

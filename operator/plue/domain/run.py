@@ -16,6 +16,7 @@ from plue.domain.growth import Answer
 from plue.wire.events import EventType, Reason, RunState, StepState
 from plue.wire.frames import Workspace
 from plue.wire.plan import Await
+from plue.wire.stages import Standing, standing_of
 
 __all__ = [
     "RunDetails",
@@ -121,6 +122,20 @@ class RunDetails:
     runner: RunnerId | None
     steps: Sequence[StepView]
     stages: Sequence[StageView] = ()
+
+    def standings(self, stage: StageView) -> Mapping[Await, Standing]:
+        """Return what is known of the values that the newest *stage* waits for; else nothing.
+
+        Whether what a step printed has arrived is not told here: it counts as known.
+        """
+        if stage is not self.stages[-1]:
+            return {}
+        steps = {step.name: step for step in self.steps}
+        return {
+            one: Standing.OPEN if step is None else standing_of(one, step.state, step.reason)
+            for one in stage.awaits
+            for step in (steps.get(one.ref),)
+        }
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from plue.authoring.results import Description, Planned, Rendered, WorkflowInfo
 from plue.domain.budget import Amount
 from plue.domain.clock import StoreClock
 from plue.domain.event import event_of
+from plue.domain.growth import GrownPlan
 from plue.domain.run import RunDetails, RunFilter, RunId, RunPageOf, StoredEvent, Submission
 from plue.engine.claiming import claim_pass, unaccepted_pass
 from plue.engine.context import EngineContext
@@ -380,6 +381,10 @@ class Engine:
     async def details(self, run: RunId) -> RunDetails:
         """Return the run and its steps. Raises NotFoundError."""
         return await self.context.runs.details(run)
+
+    async def grown(self, run: RunId) -> GrownPlan:
+        """Return the run's plan as far as it has grown. Raises NotFoundError."""
+        return await self._stages.grown(run)
 
     async def runs(self, which: RunFilter) -> RunPageOf:
         """Return one page of runs, newest first."""

@@ -18,12 +18,21 @@ import structlog
 
 from plue.authoring.evaluator import Evaluator
 from plue.authoring.results import Planned
-from plue.domain.growth import MAX_STAGES, Results, due, plan_body, shown_ref, trouble_of
+from plue.domain.growth import (
+    MAX_STAGES,
+    GrownPlan,
+    Results,
+    due,
+    plan_body,
+    shown_ref,
+    trouble_of,
+)
 from plue.domain.run import RunId
 from plue.ending import end_tasks
 from plue.engine.context import EngineContext
 from plue.engine.secrets import refuse_missing
 from plue.errors import NotFoundError, PlueError, RejectedError, UnavailableError
+from plue.marks import Mark, reached
 from plue.store.stages import NewStage, Origin, RecordedStage, StageHead
 from plue.wire.events import Reason, RunState
 from plue.wire.plan import Await, Plan
@@ -81,6 +90,19 @@ class Stages:
         for run in await self._context.stages.with_answers():
             self.wake(run)
 
+    async def grown(self, run: RunId) -> GrownPlan:
+        """Return the plan of *run* as it is now, ended or not. Raises NotFoundError."""
+        stages = self._context.stages
+        origin = await stages.origin(run)
+        _, newer, results = await stages.news(run, after=0)
+        if origin is None:
+            raise NotFoundError(f"there is no run {run}")
+        plan = origin.plan
+        for stage in newer:
+            if stage.extension is not None and stage.attempt == origin.attempt:
+                plan = extended(plan, stage.extension)
+        return GrownPlan(plan, origin.inputs, origin.event, results)
+
     async def close(self) -> None:
         """End the evaluations, wherever they are."""
         await end_tasks(list(self._tasks.values()))
@@ -117,8 +139,10 @@ class Stages:
         begun = asyncio.get_running_loop().time()
         extension, planned = await self._evaluate(head, grown, results)
         self._context.metrics.evaluation_seconds.observe(asyncio.get_running_loop().time() - begun)
+        reached(Mark.STAGE_EVALUATED)
         recorded = await self._context.stages.record(_new_stage(head, grown, extension, planned))
         if recorded is not None:
+            reached(Mark.STAGE_RECORDED)
             self._remember(run, grown.with_stage(extension))
             self._deliver(recorded)
         return True

@@ -128,6 +128,7 @@ class Session:
                         secrets=dict(secrets or {}),
                     )
                 )
+                reached(Mark.STAGE_SENT)
 
     def _learn(self, awaits: Sequence[Await]) -> None:
         self._asked |= {(one.ref, one.field, one.tail or 0) for one in awaits}

@@ -310,11 +310,13 @@ class Await(Ref):
     ``site`` is where it was asked. Awaits of one ``together`` other than 0 are one question (a
     group's ``.ok``): it is answered when all of them are, or by the first that is false.
     ``depth`` is how many ends of stages there are along its branch, this one included.
+    ``handled`` says that the step's failure is handled: then its values are known all the same.
     """
 
     site: Site | None = None
     together: Annotated[int, Field(ge=0)] = 0
     depth: Annotated[int, Field(ge=1)] = 1
+    handled: bool = False
 
 
 def secrets_of(steps: Iterable[Step]) -> tuple[str, ...]:

@@ -26,6 +26,7 @@ __all__ = [
     "extension_of",
     "gives_values",
     "is_due",
+    "standing_of",
 ]
 
 STREAMS: Final[frozenset[RefField]] = frozenset({"stdout", "stderr", "log"})
@@ -123,6 +124,23 @@ class Standing(StrEnum):
     KNOWN = "known"
     FALSE = "false"  # known, and it is the boolean false
     NEVER = "never"  # its step ended without values
+
+
+def standing_of(
+    one: Await, state: StepState | None, reason: str | None, *, arrived: bool = True
+) -> Standing:
+    """Return what is known of *one*, whose step ended in *state* (None: it has not).
+
+    *arrived* says whether what the step printed is known, where that is asked for.
+    """
+    if state is None or not state.is_end:
+        return Standing.OPEN
+    if not gives_values(state, reason, handled=one.handled):
+        return Standing.NEVER
+    if one.field in SENT and state is not StepState.SKIPPED and not arrived:
+        return Standing.OPEN
+    failed = one.field == "ok" and state is not StepState.SUCCEEDED
+    return Standing.FALSE if failed else Standing.KNOWN
 
 
 def is_due(awaits: Sequence[Await], standing: Callable[[Await], Standing]) -> bool:

@@ -386,7 +386,9 @@ class Book:
             if not group and any(one.items() >= same.items() for one in self.awaits):
                 continue
             site = place and {"file": place.file, "line": place.line, "column": place.column}
-            self.awaits.append(same | {"site": site, "together": group, "depth": depth})
+            handled = self.steps[part.step.name].handled
+            more = {"site": site, "together": group, "depth": depth, "handled": handled}
+            self.awaits.append(same | more)
         self.park()
 
     def park(self) -> None:

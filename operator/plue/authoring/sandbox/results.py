@@ -21,6 +21,12 @@ UNKNOWN: Final = object()
 
 _STREAMS: Final = ("stdout", "stderr", "log")
 _OF_AGENTS: Final = ("status", "summary", "turns")
+_SKIPPED: Final[Mapping[str, object]] = {
+    "ok": False,
+    "state": "skipped",
+    "exit_code": None,
+    **dict.fromkeys(_STREAMS, ""),
+}
 _SHOWN: Final = 60
 
 
@@ -112,17 +118,9 @@ def _output(part: RefPart, values: Mapping[str, object]) -> object:
 
 
 def _of_skipped(part: RefPart) -> object:
-    """Return the values of a step that did not run: not ok, no text, no outputs."""
-    if part.field == "ok":
-        return False
-    if part.field == "state":
-        return "skipped"
-    if part.field == "status":
-        return "skipped"
-    if part.field in _STREAMS or part.field == "summary":
-        return ""
-    if part.field == "turns":
-        return 0
+    """Return the values of a step that did not run: not ok, no text, no exit code, no outputs."""
+    if part.field in _SKIPPED:
+        return _SKIPPED[part.field]
     if part.default is not None:
         return part.default
     raise Problem(
