@@ -21,6 +21,11 @@ FILE = ".plue/workflows/ci.py"
 _CACHE: dict[str, bytes] = {}
 
 
+def _dice(*seed: object) -> random.Random:
+    digest = hashlib.sha256(repr(seed).encode()).digest()
+    return random.Random(digest)  # noqa: S311 - a test's dice
+
+
 class _Writer:
     """Writes one program: every step has a name of its own place, every block an indentation."""
 
@@ -40,7 +45,7 @@ class _Writer:
         for _ in range(self.draw(st.integers(1, 3))):
             self.statement(depth, handles, level)
 
-    def statement(self, depth: int, handles: list[str], level: int) -> None:
+    def statement(self, depth: int, handles: list[str], level: int) -> None:  # noqa: C901 - a table
         kinds = ["run", "run", "run", "cleanup", "fail"]
         if handles:
             kinds += ["if", "if", "if", "each", "text"]
@@ -172,7 +177,7 @@ class Paper:
     def __init__(self, source: str, results: int, order: int) -> None:
         """*results* decides what each step gives by its name, *order* who ends when."""
         self.source = source
-        self.chance = random.Random(order)
+        self.chance = _dice(order)
         self.seed = results
         self.results: dict[str, StepResult] = {}
         self.sent: list[StepValue] = []
@@ -210,7 +215,7 @@ class Paper:
 
     def end(self, decision: Decision) -> None:
         step = decision.step
-        draw = random.Random(hashlib.sha256(f"{self.seed} {step.name}".encode()).digest())
+        draw = _dice(self.seed, step.name)
         reason: Reason | None = decision.skip
         state, tries = StepState.SKIPPED, 0
         if decision.skip is None:
@@ -228,5 +233,5 @@ class Paper:
         for one in self.plan.awaits:
             key = (one.ref, one.field, one.tail or 0)
             if one.field in STREAMS and one.ref in self.results and key not in done:
-                draw = random.Random(hashlib.sha256(f"{self.seed} {one.ref}".encode()).digest())
+                draw = _dice(self.seed, one.ref)
                 self.sent.append(StepValue(*key, draw.choice(["", "a", "b", "a b"]), None))

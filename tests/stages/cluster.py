@@ -12,7 +12,7 @@ from typing import Any
 from aiohttp import web
 
 from plue.authoring.evaluator import Evaluator
-from plue.domain.run import RunDetails, RunId, StoredEvent, Submission
+from plue.domain.run import RunDetails, RunId, RunView, StoredEvent, Submission
 from plue.engine.service import Engine
 from plue.engine.settings import EngineSettings, PoolSettings
 from plue.gateway.app import Gateway
@@ -22,6 +22,7 @@ from plue.local.server import runner_command
 from plue.store.blobs import Blobs
 from plue.store.database import Database
 from plue.store.migrations import migrate
+from plue.wire.events import Reason
 
 __all__ = ["FILE", "House", "a_house", "workflow_of"]
 
@@ -61,6 +62,16 @@ class House:
         await self.events(run)
         return await self.engine.details(run)
 
+    async def waits_for(self, run: RunId, reason: Reason) -> RunView:
+        """Return the run once it says that it waits for this."""
+        async with asyncio.timeout(PATIENCE):
+            # A column of the store has no event to wait for.
+            while (  # noqa: ASYNC110
+                view := (await self.engine.details(run)).run
+            ).waiting_reason is not reason:
+                await asyncio.sleep(0.02)
+        return view
+
     async def events(self, run: RunId) -> list[StoredEvent]:
         """Return all events of a run, once it has ended."""
         found: list[StoredEvent] = []
@@ -82,6 +93,7 @@ async def a_house(
     database = await Database.open(dsn, connections=8)
     evaluator = Evaluator()
     await evaluator.start()
+    folder.mkdir(exist_ok=True)  # noqa: ASYNC240 - a test's own folder
     bound = gateway_socket("")
     address, known_by = f"http://127.0.0.1:{port_of(bound)}", folder / "gateway"
     known_by.write_text(address)

@@ -374,8 +374,7 @@ class Book:
         if depth > MAX_STAGE_ENDS:
             raise Problem(
                 Code.TOO_MANY_STAGES,
-                f"the code waits for a result for the {depth}th time in a row; "
-                f"{MAX_STAGE_ENDS} times are allowed",
+                f"the code waits for a result {depth} times in a row; {MAX_STAGE_ENDS} are allowed",
                 remedy="look for a loop without a bound: for round in range(5): …",
             )
         group = 0
