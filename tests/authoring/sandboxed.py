@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from plue.authoring.evaluator import Evaluator
 from plue.authoring.results import Description, Diagnostic, Planned
-from plue.wire.plan import Step
+from plue.wire.plan import Ref, Step
 
 T = TypeVar("T")
 FILE = ".plue/workflows/ci.py"
@@ -50,6 +50,7 @@ class Sandbox:
         text_inputs: bool = False,
         known: Mapping[str, Mapping[str, Any]] | None = None,
         recorded: Sequence[Step] = (),
+        asked: Sequence[Ref] = (),
         files: Mapping[str, str] | None = None,
     ) -> Planned:
         """Plan one file, with other *files* beside it."""
@@ -62,6 +63,7 @@ class Sandbox:
                 text_inputs=text_inputs,
                 known=known,
                 recorded=recorded,
+                asked=asked,
             )
         )
 

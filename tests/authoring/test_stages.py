@@ -232,3 +232,119 @@ def test_group_ok_asks_all(sandbox: Sandbox) -> None:
     )
     assert names(stage(sandbox, body, {"a": done(), "b": failed()})) == ["a", "b", "c"]
     assert names(stage(sandbox, body, {"a": done(), "b": done()})) == ["a", "b"]
+
+
+def awaits(plan: Plan) -> list[tuple[str, int, int]]:
+    """Return what a plan waits for: the value, the line that asks, and its question's number."""
+    return [(f"{a.ref}.{a.field}", a.site.line if a.site else 0, a.together) for a in plan.awaits]
+
+
+def test_awaits_say_where_they_were_asked(sandbox: Sandbox) -> None:
+    """Each awaited value has its line; a group's `.ok` is one question about all its steps."""
+    body = (
+        "def one():\n    a = ctx.run('a', 'x')\n    if a.stdout:\n        pass\n"
+        "def two():\n    g = ctx.parallel([ctx.run('b', 'x', continue_on_error=True),"
+        " ctx.run('c', 'x', continue_on_error=True)])\n    if g.ok:\n        pass\n"
+        "ctx.parallel([one(), two()])"
+    )
+    plan = stage(sandbox, body)
+    assert awaits(plan) == [("a.stdout", 6, 0), ("b.ok", 10, 1), ("c.ok", 10, 1)]
+    assert [a.handled for a in plan.awaits] == [False, True, True]
+
+
+def test_a_group_is_not_ok_as_soon_as_one_is_not(sandbox: Sandbox) -> None:
+    """The first that failed answers for all, whichever it is and whatever is unknown."""
+    body = (
+        'g = ctx.parallel([ctx.run("a", "x", continue_on_error=True),'
+        ' ctx.run("b", "x", continue_on_error=True)])\n'
+        'if not g.ok:\n    ctx.run("c", "x")'
+    )
+    assert names(stage(sandbox, body, {"b": failed()})) == ["a", "b", "c"]
+    assert [a.ref for a in stage(sandbox, body, {"b": done()}).awaits] == ["a"]
+
+
+def test_what_is_not_sent_yet_is_awaited(sandbox: Sandbox) -> None:
+    """A step that ended has its state at once; what it printed comes when it is asked for."""
+    ended = {"state": "succeeded", "ok": True, "exit_code": 0, "outputs": {}}
+    body = HANDLED + 'if b.ok and b.stdout.tail(2) == "y":\n    ctx.run("c", "x")'
+    assert [a.tail for a in stage(sandbox, body, {"b": ended}).awaits] == [2]
+    known = {"b": ended | {"stdout.tail(2)": "y"}}
+    assert names(stage(sandbox, body, known)) == ["b", "c"]
+
+
+def test_too_large_a_value_says_what_to_write(sandbox: Sandbox) -> None:
+    """What cannot be sent is an error where it is asked for (26)."""
+    ended = {"state": "succeeded", "ok": True, "errors": {"stdout": "b.stdout is too long"}}
+    body = BUILD + "if b.stdout:\n    pass"
+    (problem,) = sandbox.plan(workflow_of(body), known={"b": ended}).diagnostics
+    assert (problem.code, problem.line) == ("PLU511", 5)
+    assert "tail(lines)" in (problem.remedy or "")
+
+
+@pytest.mark.parametrize(
+    ("values", "steps"),
+    [
+        pytest.param({"state": "skipped", "reason": "Condition"}, ["b", "no"], id="condition"),
+        pytest.param({"state": "skipped", "reason": "DependencyFailed"}, ["b"], id="dependency"),
+        pytest.param({"state": "cancelled"}, ["b"], id="cancelled"),
+    ],
+)
+def test_values_of_steps_that_did_not_run(
+    sandbox: Sandbox, values: dict[str, Any], steps: list[str]
+) -> None:
+    """What `when` skipped is readable and not ok (16); what a failure skipped never is (14)."""
+    body = 'b = ctx.run("b", "x", when="failure", continue_on_error=True)\n'
+    body += 'ctx.run("yes" if b.ok or b.stdout else "no", "x")'
+    assert names(stage(sandbox, body, {"b": values})) == steps
+
+
+def test_a_clean_up_has_no_value_to_ask_for(sandbox: Sandbox) -> None:
+    """It runs after everything else: waiting for it would be waiting for ever."""
+    (problem,) = sandbox.problems('c = ctx.cleanup("c", "x")\nif c.stdout:\n    pass')
+    assert (problem.code, problem.line) == ("PLU311", 5)
+    assert problem.related == (".plue/workflows/ci.py", 4)
+
+
+def test_stages_along_a_branch_are_bounded(sandbox: Sandbox) -> None:
+    """After 50 waits in a row the code is told to look at its loop; others do not count (5)."""
+    body = "while True:\n    if ctx.run('t', 'x').stdout == 'end':\n        break"
+    known: dict[str, Any] = {}
+    plan = stage(sandbox, body)
+    asked: list[Any] = []
+    for _ in range(50):
+        assert [a.depth for a in plan.awaits] == [len(asked) + 1]
+        asked += plan.awaits
+        known[asked[-1].ref] = done()
+        planned = sandbox.plan(workflow_of(body), known=known, recorded=plan.steps, asked=asked)
+        if planned.plan is None:
+            break
+        plan = planned.plan
+    assert len(asked) == 50
+    assert [d.code for d in planned.diagnostics] == ["PLU610"]
+
+
+def test_each_step_knows_the_answers_that_led_to_it(sandbox: Sandbox) -> None:
+    """Why is this step here: the newest answers of its branch, with their lines."""
+    body = (
+        HANDLED + 'ctx.run("first", "x")\n'
+        'if not b.ok and "y" in b.stdout:\n    ctx.run("c", "x")\nctx.run("d", "x")'
+    )
+    values = done(exit_code=1, ok=False, state="failed", stdout="xyz" * 50)
+    planned = sandbox.plan(workflow_of(body), known={"b": values})
+    assert {name: [a.text for a in found] for name, found in planned.why.items()} == {
+        "c": ["b.ok == False, ci.py:6", f"b.stdout == '{('xyz' * 50)[:58]}…, ci.py:6"],
+        "d": ["b.ok == False, ci.py:6", f"b.stdout == '{('xyz' * 50)[:58]}…, ci.py:6"],
+    }
+
+
+def test_replay_that_lost_a_step_names_what_is_there_instead(sandbox: Sandbox) -> None:
+    """The second place is the step, or the question, that stands where the lost one was."""
+    recorded = stage(sandbox, 'ctx.run("a", "x")\nctx.run("b", "x")').steps
+    problems = sandbox.problems('ctx.run("a", "x")\n\n\nctx.run("c", "x")', recorded=recorded)
+    (problem,) = problems
+    assert (problem.code, problem.line) == ("PLU607", 5)
+    assert problem.related == (".plue/workflows/ci.py", 7)
+    problems = sandbox.problems(
+        'a = ctx.run("a", "x")\n\nif a.stdout:\n    ctx.run("b", "x")', recorded=recorded
+    )
+    assert [p.related for p in problems] == [(".plue/workflows/ci.py", 6)]

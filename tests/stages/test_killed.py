@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
 from e2e.stage import PATIENCE, Project, Up
 from typing_extensions import override
 
@@ -69,6 +70,8 @@ def grown(project: Project, up: Up, run: str) -> tuple[Any, Any]:
     return up.get(f"/runs/{run}"), up.get(f"/runs/{run}/plan")["plan"]
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_a_server_killed_between_stages_repeats_no_step(tmp_path: Path) -> None:
     """Killed before, at and after each record of a stage: the same plan, every step once (20)."""
     whole, cut = tmp_path / "whole", tmp_path / "cut"
