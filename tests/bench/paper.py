@@ -5,17 +5,30 @@ import contextlib
 import json
 import sys
 import tempfile
+import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, LiteralString
 
 import psutil
+import psycopg
 
 from bench.simulated import Runner, Script, connect
 from bench.usage import Part
 from bench.world import Up, World, environment
 
 __all__ = ["Stage", "a_stage"]
+
+
+_ACTIVE = "SELECT count(*) FROM workflow_runs WHERE state IN ('queued', 'claimed', 'running')"
+_ENDED = """SELECT count(*), count(*) FILTER (WHERE state = 'succeeded') FROM workflow_runs
+             WHERE number > %s AND ended_at IS NOT NULL"""
+
+
+async def _row(
+    store: psycopg.AsyncConnection[Any], query: LiteralString, *values: int
+) -> tuple[int, ...]:
+    return tuple(await (await store.execute(query, values)).fetchone() or ())
 
 
 class Stage:
@@ -31,11 +44,11 @@ class Stage:
         self.up = up
         self._script = script
         self.playing: set[Runner] = set()
-        self.finished = 0
-        self.submitted: dict[str, Any] = {}
+        self.submitting = 0.0
+        """The seconds that submitting took."""
         self._gateway = gateway
         self._process = process
-        self._changed = asyncio.Event()
+        self._submitted = asyncio.Event()
         self._gone: list[str] = []
         self._tasks: set[asyncio.Task[Any]] = set()
         self._listening = asyncio.create_task(self._listen())
@@ -50,20 +63,18 @@ class Stage:
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
             elif "submitted" in told:
-                self.submitted = dict(told)
-                self._changed.set()
+                self.submitting = told["seconds"]
+                self._submitted.set()
 
     async def _play(self, runner: str, token: str, script: Script) -> None:
         self.playing.add(await connect(self._gateway, runner, token, script, self._ended))
 
     def _ended(self, runner: Runner) -> None:
         self.playing.discard(runner)
-        self.finished += runner.done
         if not self._gone:
             # Many at once: the host learns of what ended within a millisecond together.
             asyncio.get_running_loop().call_later(0.001, self._report)
         self._gone.append(runner.runner)
-        self._changed.set()
 
     def _report(self) -> None:
         gone, self._gone = self._gone, []
@@ -74,12 +85,25 @@ class Stage:
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps(line).encode() + b"\n")
 
-    async def until(self, reached: Callable[[], bool], seconds: float = 300) -> None:
-        """Wait until *reached*, looked at whenever something ended. Raises TimeoutError."""
-        async with asyncio.timeout(seconds):
-            while not reached():
-                self._changed.clear()
-                await self._changed.wait()
+    async def run(self, count: int, *, at_once: int, seconds: float = 300) -> float:
+        """Submit runs and wait until the store has all their ends; return the seconds it took.
+
+        Not the runners' `done` is counted: one that is told to go in its place has ended as well.
+        Raises TimeoutError, and RuntimeError when a run did not succeed.
+        """
+        async with await psycopg.AsyncConnection.connect(self.up.dsn, autocommit=True) as store:
+            (newest,) = await _row(store, "SELECT coalesce(max(number), 0) FROM workflow_runs")
+            begun = time.perf_counter()
+            self.tell(submit=count, at_once=at_once)
+            async with asyncio.timeout(seconds):
+                await self._submitted.wait()
+                while (await _row(store, _ACTIVE))[0]:  # noqa: ASYNC110 - the store's own word
+                    await asyncio.sleep(0.02)
+            took = time.perf_counter() - begun
+            ended = await _row(store, _ENDED, newest)
+        if ended != (count, count):
+            raise RuntimeError(f"(ended, succeeded) are {ended}, not {count} each")
+        return took
 
     async def close(self) -> None:
         """End the server."""

@@ -41,7 +41,6 @@ class Runner(asyncio.Protocol):
         self.run = b""
         self.attempt = 1
         self.idle = False
-        self.done = False
         self._token = token
         self._script = script
         self._ended = ended
@@ -149,7 +148,6 @@ class Runner(asyncio.Protocol):
         elif kind == b"ack":
             self._script.acked(self, int(_found(_THROUGH, payload)))
         elif kind in {b"done", b"fenced", b"retire"}:
-            self.done = kind == b"done"
             self.close()
 
     def close(self) -> None:

@@ -19,7 +19,7 @@ def _document(*figures: Figure) -> dict[str, object]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_every_benchmark_runs(tmp_path: Path) -> None:
     """Each one gives figures, with values that can be true, when it is asked for little."""
     words = [sys.executable, "-m", "bench", "--smoke", "--history", "1000"]

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import psycopg
 
 from bench.figures import Figure, Goal
-from bench.paper import Stage, a_stage
+from bench.paper import a_stage
 from bench.simulated import Runner, step_completed, step_output, step_started
 from bench.usage import metered
 from bench.world import World
@@ -80,9 +80,7 @@ async def log_lines(world: World, history: int | None) -> list[Figure]:
             await stage.up.idle(_RUNS)
             before = await _newest(dsn)
             with metered(stage.parts(world)) as usage:
-                begun = time.perf_counter()
-                await _all_done(stage)
-                rate = each * _RUNS / (time.perf_counter() - begun)
+                rate = each * _RUNS / await stage.run(_RUNS, at_once=_RUNS)
         await _check(dsn, before, each)
         bare = await _copy(await world.database(), min(total, 200_000), per_event)
         figures.append(
@@ -150,9 +148,7 @@ async def sustained_lines(world: World, _history: int | None) -> list[Figure]:
     async with a_stage(world, dsn, script, warm=_RUNS, maximum=2 * _RUNS) as stage:
         await stage.up.idle(_RUNS)
         with metered(stage.parts(world)) as usage:
-            begun = time.perf_counter()
-            await _all_done(stage, patience=2 * seconds + 60)
-            lasted = time.perf_counter() - begun
+            lasted = await stage.run(_RUNS, at_once=_RUNS, seconds=2 * seconds + 60)
     await _check(dsn, 0, int(rate * seconds))
     return [
         Figure(
@@ -165,11 +161,6 @@ async def sustained_lines(world: World, _history: int | None) -> list[Figure]:
             note=f"{rate * seconds * _RUNS / lasted:,.0f} lines/s in fact; none lost or reordered",
         )
     ]
-
-
-async def _all_done(stage: Stage, patience: float = 300) -> None:
-    stage.tell(submit=_RUNS, at_once=_RUNS)
-    await stage.until(lambda: stage.finished >= _RUNS, patience)
 
 
 async def _newest(dsn: str) -> int:

@@ -37,11 +37,8 @@ async def runs_per_second(world: World, history: int | None) -> list[Figure]:
     async with a_stage(world, dsn, _OneStep, warm=_AT_ONCE, maximum=3 * _AT_ONCE) as stage:
         await stage.up.idle(min(_AT_ONCE, count))
         with metered(stage.parts(world)) as usage:
-            begun = time.perf_counter()
-            stage.tell(submit=count, at_once=20)
-            await stage.until(lambda: stage.finished >= count)
-            rate = count / (time.perf_counter() - begun)
-        submitting = count / stage.submitted["seconds"]
+            rate = count / await stage.run(count, at_once=20, seconds=600)
+        submitting = count / stage.submitting
     jobs = await _procrastinate(await world.database(), world.n(3000, 20))
     return [
         Figure(

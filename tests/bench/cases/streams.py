@@ -145,7 +145,9 @@ async def _crowd(
     dsn = await world.database()
     async with a_stage(world, dsn, waiting.pop, warm=together, maximum=together) as stage:
         await stage.up.idle(together)
-        stage.tell(submit=together, at_once=together)
+        running = asyncio.create_task(
+            stage.run(together, at_once=together, seconds=times * _EVERY + 240)
+        )
         run = await clock.run
         crowd = [await _follow(stage, run) for _ in range(count)]
         silent = [await _follow(stage, await bulk.run, reads=False) for _ in range(slow) if bulk]
@@ -157,7 +159,7 @@ async def _crowd(
             async with asyncio.timeout(times * _EVERY + 120):
                 await asyncio.gather(*(one.over for one in crowd))
         note = await _resumed(stage, await bulk.run, silent, bulk.times) if bulk else None
-        await stage.until(lambda: stage.finished == together)
+        await running
     if {len(one.latencies) for one in crowd} != {times}:
         raise RuntimeError(f"events at clients: {sorted({len(one.latencies) for one in crowd})}")
     return crowd, usage, note
