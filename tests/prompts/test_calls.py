@@ -196,6 +196,9 @@ WRONG = [
     ("tool", 'FixErrors(errors="e", issues=[], tools=["shel"])', "PLU306", 5, "did you mean `shell`"),
     ("client", 'CodeReview(diff="d", client="sonnet")', "PLU306", 5, "anthropic/claude-sonnet"),
     ("timeout", 'CodeReview(diff="d", timeout="soon")', "PLU104", 5, "30m"),
+    ("secret", "CodeReview(diff=ctx.secrets.TOKEN)", "PLU520", 5, "a model would read it"),
+    ("secret-in-text", 'CodeReview(diff=f"x {ctx.secrets.TOKEN}")', "PLU520", 5, "env="),
+    ("secret-inside", 'FixErrors(errors="e", issues=[{"file": ctx.secrets.TOKEN}])', "PLU520", 5, "env="),
     ("generator", 'list(CodeReview(name=d, diff=d) for d in "ab")', "PLU022", 5, "[...]"),
 ]  # fmt: skip
 

@@ -25,9 +25,11 @@ from plue.authoring.sandbox.values import (
     Ref,
     RefPart,
     Schema,
+    SecretPart,
     Text,
     is_marked,
     parts_of,
+    refuse_secrets,
     unmark,
 )
 from plue.schemas import at_path, filled, mismatch, options_of, problems, shown, type_name
@@ -227,14 +229,8 @@ def _wire_value(value: object, schema: Schema, path: str, told: list[str]) -> ob
         if problem is not None:
             told.append(problem)
         return value.part.wire()
-    if isinstance(value, Text) and any(isinstance(p, RefPart) for p in parts_of(value)):
-        problem = mismatch(TEXT, schema, path)
-        if problem is not None:
-            told.append(f"{problem}; int(...) makes a number of text")
-        return wire_text(value)
     if isinstance(value, (str, Text)):
-        told += list(problems(schema, unmark(value), path))[:3]
-        return wire_text(value)
+        return _wire_text(value, schema, path, told)
     if isinstance(value, Guarded) and not isinstance(value, Record):
         text_of(value)  # a handle says itself what to write
     if isinstance(value, (list, tuple)) and _references(value):
@@ -250,6 +246,18 @@ def _wire_value(value: object, schema: Schema, path: str, told: list[str]) -> ob
         )
     told += list(problems(schema, plain, path))[:3]
     return {"value": filled(schema, plain)}
+
+
+def _wire_text(
+    value: str | Text, schema: Schema, path: str, told: list[str]
+) -> list[dict[str, object]]:
+    refuse_secrets(value, "cannot be an input of a prompt: a model would read it")
+    if any(isinstance(part, RefPart) for part in parts_of(value)):
+        problem = mismatch(TEXT, schema, path)
+        told += [] if problem is None else [f"{problem}; int(...) makes a number of text"]
+    else:
+        told += list(problems(schema, unmark(value), path))[:3]
+    return wire_text(value)
 
 
 def _wire_items(
@@ -356,8 +364,9 @@ def _shown_call(prompt: Prompt, inputs: Mapping[str, object]) -> str:
         if isinstance(value, Ref):
             text = str(value)
         elif isinstance(value, Text):
-            text = '"' + str(value) + '"'
-        elif _references(value) or isinstance(value, Guarded):
+            secret = any(isinstance(part, SecretPart) for part in parts_of(value))
+            text = "…" if secret else '"' + str(value) + '"'
+        elif isinstance(value, (Guarded, list, tuple, dict)):
             text = "…"
         else:
             text = shown(value)
