@@ -229,6 +229,21 @@ class Operator:
             body: bytes = answer.read()
             return body
 
+    def status(self, path: str, *, token: str, method: str) -> int:
+        """Return the status of the API's answer to a request with an empty JSON body."""
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{self.api_port}{path}",
+            method=method,
+            data=b"{}" if method == "POST" else None,
+            headers={"Authorization": f"Bearer {token}", "Content-Type": "application/json"},
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=60) as answer:
+                return int(answer.status)
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code
+
     def events(self, run: str) -> list[dict[str, Any]]:
         """Return all events of a run that has ended."""
         lines = self.ask(f"/api/v1/runs/{run}/events", accept="application/x-ndjson").splitlines()

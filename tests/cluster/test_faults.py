@@ -1,5 +1,6 @@
 """Operators that die, double or lose their database, in the middle of runs."""
 
+import json
 import time
 from pathlib import Path
 
@@ -85,7 +86,12 @@ def test_emptied_database_is_refilled(
     cluster.wait("condition=Failed", "wfr", running)
     assert cluster.get("wfr", running)["status"]["reason"] == "StoreLost"
     uid = cluster.get("wfr", name)["metadata"]["uid"]
-    until("the run is queued again", lambda: b"queued" in operator.ask(f"/api/v1/runs/{uid}"))
+    path = f"/api/v1/runs/{uid}"
+    until(
+        "the run is known again",
+        lambda: operator.status(path, token=operator.token(), method="GET") == 200,
+    )
+    assert json.loads(operator.ask(path))["state"] == "queued"
     assert cluster.get("wfr", finished)["status"] == before
     cluster.kubectl("delete", "wfr", name)
     cluster.kubectl("delete", "rp", "empty", "-n", "plue-runners")

@@ -23,6 +23,9 @@ API_AUDIENCE = "plue-api"
 _TOKEN_REVIEWS = Place("authentication.k8s.io/v1", "tokenreviews")
 _ACCESS_REVIEWS = Place("authorization.k8s.io/v1", "subjectaccessreviews")
 
+_MAKES_RUNS = ("/runs", "/rerun")
+"""A run without its resource would escape the pool's allowed namespaces."""
+
 _REMEMBERED_FOR = 10.0
 _REMEMBERED = 1000
 
@@ -47,6 +50,11 @@ class ClusterAccess:
         if scheme.lower() != "bearer" or not token.strip():
             raise _unauthenticated("the request carries no token")
         asked = (token.strip(), _verb(request))
+        if request.method == "POST" and request.path.endswith(_MAKES_RUNS):
+            raise ForbiddenError(
+                "in a cluster this version makes runs of WorkflowRuns only",
+                remedy="apply a WorkflowRun; `kubectl explain wfr.spec` says how",
+            )
         if self._allowed.get(asked, 0.0) < time.monotonic():
             await self._review(*asked)
             self._allowed[asked] = time.monotonic() + _REMEMBERED_FOR

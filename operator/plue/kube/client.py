@@ -4,6 +4,7 @@ The official client costs seconds of import and tens of megabytes; ours is one c
 and errors split by who must act. Every answer is plain JSON.
 """
 
+import json
 from collections.abc import AsyncIterator, Mapping
 from datetime import timedelta
 from http import HTTPStatus
@@ -124,6 +125,7 @@ class ApiClient:
                 query=query,
                 accept=_METADATA if metadata_only else "application/json",
             )
+            page["items"] = page.get("items") or []  # null when there are none, in some forms
             yield page
             if not (token := page["metadata"].get("continue")):
                 return
@@ -192,9 +194,10 @@ class ApiClient:
             async with self._http.request(
                 verb, f"{self._server}{path}", json=body, params=query or {}, headers=headers
             ) as answer:
-                said: Json = await answer.json(content_type=None)
+                text = await answer.text()
                 if answer.status >= HTTPStatus.BAD_REQUEST:
-                    raise _error(answer.status, said, answer.headers.get("Retry-After"))
+                    raise _error(answer.status, text, answer.headers.get("Retry-After"))
+                said: Json = json.loads(text)
                 return said
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:
             raise UnavailableError(
@@ -202,8 +205,8 @@ class ApiClient:
             ) from error
 
 
-def _error(status: int, said: object, retry_after: str | None) -> PlueError:
-    body = said if isinstance(said, dict) else {}
+def _error(status: int, text: str, retry_after: str | None) -> PlueError:
+    body = _said(text)
     message = str(body.get("message") or f"the Kubernetes API answered {status}")
     details: Json = {"status": status, "reason": body.get("reason"), **(body.get("details") or {})}
     kind = _REJECTIONS.get(status)
@@ -215,6 +218,15 @@ def _error(status: int, said: object, retry_after: str | None) -> PlueError:
     if status == HTTPStatus.TOO_MANY_REQUESTS or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         return UnavailableError(message, retry_in=_retry_in(retry_after))
     return RejectedError(message, details=details)
+
+
+def _said(text: str) -> Json:
+    """Return a Status as JSON; a kind that is not served, and a proxy, answer with mere text."""
+    try:
+        body = json.loads(text)
+    except ValueError:
+        body = None
+    return body if isinstance(body, dict) else {"message": text.strip()[:300]}
 
 
 def _is_quota(message: str) -> bool:

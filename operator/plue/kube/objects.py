@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from plue.errors import ConflictError
+from plue.errors import ConflictError, NotFoundError
 from plue.kube.client import ApiClient, Json, Place
 from plue.resources.crds import API_VERSION
 
-__all__ = ["POOLS", "RUNS", "WORKFLOWS", "Known", "renew", "write_status"]
+__all__ = ["POOLS", "RUNS", "WORKFLOWS", "Known", "is_gone", "renew", "write_status"]
 
 WORKFLOWS = Place(API_VERSION, "workflows")
 RUNS = Place(API_VERSION, "workflowruns")
@@ -53,7 +53,8 @@ async def write_status(api: ApiClient, place: Place, known: Known, status: Json)
     """Write what differs of *status* into exactly the version that is known; True if written.
 
     Fields that are None are taken away. The object's version and status in *known* are renewed.
-    Raises ConflictError after reading the newer version, NotFoundError, UnavailableError.
+    Raises ConflictError after reading the newer version, UnavailableError, and NotFoundError, which
+    only ``is_gone`` turns into knowledge about the object.
     """
     changed = {k: v for k, v in status.items() if known.status.get(k) != v}
     if not changed:
@@ -66,11 +67,18 @@ async def write_status(api: ApiClient, place: Place, known: Known, status: Json)
         answer = await api.patch(place, known.namespace, known.name, body, sub="status")
     except ConflictError:
         fresh = await api.get(place, known.namespace, known.name)
-        if fresh["metadata"]["uid"] == known.uid:
-            renew(known, fresh)
+        if fresh["metadata"]["uid"] != known.uid:
+            # Made again under the same name: ours is gone for good.
+            raise NotFoundError(details={"name": known.name}) from None
+        renew(known, fresh)
         raise
     renew(known, answer)
     return True
+
+
+def is_gone(error: NotFoundError, name: str) -> bool:
+    """Return whether it is the object that is not found, and not its whole kind."""
+    return error.details.get("name") == name
 
 
 def renew(known: Known, body: Mapping[str, Any]) -> None:

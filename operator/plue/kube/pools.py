@@ -10,11 +10,11 @@ from pydantic import ValidationError
 
 from plue.domain.run import RunnerId
 from plue.engine.context import EngineContext
-from plue.errors import ConflictError, NotFoundError, UnavailableError
+from plue.errors import ConflictError, NotFoundError, PlueError, UnavailableError
 from plue.kube.announcing import Announcer
 from plue.kube.client import ApiClient
 from plue.kube.conditions import Fact, conditions_of
-from plue.kube.objects import POOLS, Known, write_status
+from plue.kube.objects import POOLS, Known, is_gone, write_status
 from plue.kube.pod_state import Shortage
 from plue.kube.pod_template import POOL_LABEL, template_hash
 from plue.kube.pods import PodHost
@@ -92,8 +92,12 @@ class Pools:
 
     async def pass_(self) -> None:
         """Make the engine's pools what the resources say, and report."""
-        for name in list(self._known):
-            await self._one(self._known[name])
+        for name, known in list(self._known.items()):
+            try:
+                await self._one(known)
+            except PlueError as error:
+                # The others must not wait for one that cannot be reported.
+                _log.warning("pool_pass_failed", pool=name, error=error.message)
         for name in self._recorded.keys() - self._known.keys():
             await self._context.runners.forget_pool(name)
             del self._recorded[name]
@@ -174,7 +178,9 @@ class Pools:
             await write_status(self._api, POOLS, known, status)
         except ConflictError:
             self.wake()
-        except NotFoundError:
+        except NotFoundError as error:
+            if not is_gone(error, known.name):
+                raise
             self.gone(known.uid)
         else:
             if not ready.holds and ready.reason not in _PASSING:

@@ -12,6 +12,7 @@ import structlog
 
 from plue.errors import NotFoundError
 from plue.kube.client import ApiClient, Place
+from plue.kube.objects import is_gone
 
 __all__ = ["Cache", "prune"]
 
@@ -47,6 +48,5 @@ async def _is_gone(api: ApiClient, place: Place, uid: str, at: tuple[str, str]) 
     try:
         found = await api.get(place, namespace, name)
     except NotFoundError as error:
-        # Without this name it is the kind that is not found, which says nothing of the object.
-        return error.details.get("name") == name
+        return is_gone(error, name)
     return bool(found["metadata"]["uid"] != uid)

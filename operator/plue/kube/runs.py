@@ -26,7 +26,7 @@ from plue.errors import (
 )
 from plue.kube.announcing import Announcer
 from plue.kube.client import ApiClient
-from plue.kube.objects import RUNS, Known, renew, write_status
+from plue.kube.objects import RUNS, Known, is_gone, renew, write_status
 from plue.kube.run_status import pending_status, refused_status, status_of
 from plue.kube.workflows import Workflows, chosen
 from plue.resources.workflow_run import Phase, WorkflowRunSpec
@@ -218,11 +218,12 @@ class Runs:
                 await self._abandon(uid)
         except ConflictError:
             self._look(uid)
-        except NotFoundError:
-            # Between the watch and us it was deleted, or made again with another UID.
-            self._runs.pop(uid, None)
-            self._deleted.add(uid)
-            self._look(uid)
+        except NotFoundError as error:
+            if run is not None and is_gone(error, run.known.name):
+                # Between the watch and us it was deleted, or made again with another UID.
+                self.gone(uid)
+            else:
+                self._retry(uid, run, error)
         except PlueError as error:
             self._retry(uid, run, error)
         except Exception:  # noqa: BLE001 - the outermost: one bad run must not be the last

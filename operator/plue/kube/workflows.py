@@ -10,11 +10,11 @@ from pydantic import ValidationError
 
 from plue.authoring.results import Description, Diagnostic, WorkflowInfo
 from plue.engine.service import Engine
-from plue.errors import ConflictError, NotFoundError
+from plue.errors import ConflictError, NotFoundError, PlueError
 from plue.kube.announcing import Announcer
 from plue.kube.client import ApiClient
 from plue.kube.conditions import Fact, conditions_of
-from plue.kube.objects import WORKFLOWS, Known, write_status
+from plue.kube.objects import WORKFLOWS, Known, is_gone, write_status
 from plue.resources.parts import ConditionType
 from plue.resources.workflow import WorkflowSpec
 
@@ -85,10 +85,15 @@ class Workflows:
     async def pass_(self) -> None:
         """Evaluate what changed; what could not be done now is done at the next pass."""
         for key in list(self._changed):
-            known = self._known.get(key)
-            if known is not None:
-                await self._one(known)
             self._changed.discard(key)
+            known = self._known.get(key)
+            try:
+                if known is not None:
+                    await self._one(known)
+            except PlueError as error:
+                # The others must not wait for one that cannot be evaluated or reported.
+                self._changed.add(key)
+                _log.warning("workflow_pass_failed", name=key[1], error=error.message)
 
     async def _one(self, known: Known) -> None:
         ready, status, registered = await self._evaluated(known)
@@ -112,7 +117,9 @@ class Workflows:
         except ConflictError:
             self._changed.add(known.key)
             self.wake()
-        except NotFoundError:
+        except NotFoundError as error:
+            if not is_gone(error, known.name):
+                raise
             self.gone(known.uid)
         else:
             if not good:

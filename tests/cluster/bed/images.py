@@ -48,6 +48,9 @@ def runner_archive(places: Places) -> tuple[Path, str]:
     if not archive.exists():
         base = _base(places)
         _build(places, "building the runner image", context, name, archive, base=base)
+        for older in places.images.glob("runner-*.tar"):
+            if older != archive:
+                older.unlink()
     return archive, name
 
 
