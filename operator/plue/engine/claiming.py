@@ -40,4 +40,5 @@ async def unaccepted_pass(context: EngineContext) -> None:
         context.attend_everywhere()
         context.wake_queue()
         context.wake_pools()
-    await context.queue.explain_waiting()
+    for run in await context.queue.explain_waiting():
+        context.news_of(run)

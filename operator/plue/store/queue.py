@@ -105,9 +105,9 @@ class QueueStore:
         )
         return [(RunId(str(row["run_id"])), RunnerId(row["runner_id"])) for row in rows]
 
-    async def explain_waiting(self) -> None:
-        """Write for every queued run why it waits, where that changed."""
-        await self._database.rows("queue_reasons")
+    async def explain_waiting(self) -> list[RunId]:
+        """Write for every queued run why it waits; return those where that changed."""
+        return [RunId(str(row["run_id"])) for row in await self._database.rows("queue_reasons")]
 
     async def depths(self) -> dict[str, int]:
         """Return the number of queued runs by pool."""

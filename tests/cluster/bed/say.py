@@ -49,18 +49,18 @@ def run(
     watcher = threading.Thread(target=_sign_of_life, args=(what, begun, lines, ended))
     watcher.start()
     kept: list[str] = []
-    try:
-        assert process.stdout is not None
-        for line in process.stdout:
-            lines[0] += 1
-            kept = [*kept[-60:], line]
-        code = process.wait()
-    finally:
-        ended.set()
-        watcher.join()
-        if process.poll() is None:
-            process.kill()
-            process.wait()
+    with process:
+        try:
+            assert process.stdout is not None
+            for line in process.stdout:
+                lines[0] += 1
+                kept = [*kept[-60:], line]
+            code = process.wait()
+        finally:
+            ended.set()
+            watcher.join()
+            if process.poll() is None:
+                process.kill()
     if code != 0:
         shown = " ".join(map(str, command))
         raise BedError(f"{what} failed with code {code}: {shown}\n{''.join(kept)}")
