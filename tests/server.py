@@ -112,9 +112,10 @@ async def a_server(
     await migrate(dsn)
     database = await Database.open(dsn, connections=8)
     books = PaperHost(kind=host)
+    evaluator = Evaluator()
     engine = Engine(
         database=database,
-        evaluator=Evaluator(),
+        evaluator=evaluator,
         blobs=Blobs(folder / "blobs"),
         hosts=[books],
         settings=settings,
@@ -132,4 +133,5 @@ async def a_server(
         await gateway.close()
         await runner.cleanup()
         await engine.close()
+        await evaluator.close()
         await database.close()
