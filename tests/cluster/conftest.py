@@ -35,6 +35,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     ours = [item for item in items if item.path.is_relative_to(here)]
     for item in ours:
         item.add_marker(pytest.mark.cluster)
+        # The first one may have to make the images and start the node.
+        item.add_marker(pytest.mark.timeout(900))
     items[:] = [item for item in items if item not in ours] + ours
 
 
