@@ -14,6 +14,7 @@ from plue.engine.settings import EngineSettings
 from plue.marks import Mark, reached
 from plue.metrics import Metrics
 from plue.store.database import Database
+from plue.store.definitions import DefinitionStore
 from plue.store.events import EndedRun, EventStore, RunEnd
 from plue.store.lifecycle import LifecycleStore
 from plue.store.queue import QueueStore
@@ -43,6 +44,7 @@ class EngineContext:
     lifecycle: LifecycleStore
     stages: StageStore
     runners: RunnerStore
+    definitions: DefinitionStore
     schedules: ScheduleStore
     usage: UsageStore
     feed: Feed

@@ -4,6 +4,9 @@ from plue.engine.context import EngineContext
 
 __all__ = ["retention_pass"]
 
+_DEFINITION_DAYS = 3
+"""How much longer than runs versions of workflows are kept; their time is known to within two."""
+
 
 async def retention_pass(context: EngineContext) -> None:
     """Make the log's next partitions; drop old ones, old runs and the rows of gone runners."""
@@ -15,3 +18,5 @@ async def retention_pass(context: EngineContext) -> None:
         pass
     await context.lifecycle.delete_gone_runners()
     await context.usage.forget_budgets(days=context.settings.run_days)
+    # Later than the runs that were made from them, and than what another process has just used.
+    await context.definitions.forget(days=context.settings.run_days + _DEFINITION_DAYS)

@@ -5,6 +5,7 @@ by transactions, not by there being one of them.
 """
 
 import asyncio
+import contextlib
 import uuid
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -32,16 +33,18 @@ from plue.engine.feed import Feed
 from plue.engine.loop import Loop
 from plue.engine.pooling import host_pass, pool_pass
 from plue.engine.ports import Host, NoSecrets, Repository, Secrets, Sessions
+from plue.engine.recording import Recorder
 from plue.engine.retention import retention_pass
 from plue.engine.scheduling import LOOK_EVERY, Scheduler
 from plue.engine.secrets import refuse_missing
 from plue.engine.settings import EngineSettings
 from plue.engine.stages import Stages
-from plue.errors import NotFoundError, RejectedError
+from plue.errors import NotFoundError, RejectedError, UnavailableError
 from plue.marks import Mark, reached
 from plue.metrics import Metrics
 from plue.store.blobs import Blobs
 from plue.store.database import Database
+from plue.store.definitions import DefinitionStore
 from plue.store.events import EventStore
 from plue.store.lifecycle import LifecycleStore
 from plue.store.queue import QueueStore
@@ -90,6 +93,7 @@ class Engine:
             lifecycle=LifecycleStore(database),
             stages=StageStore(database),
             runners=RunnerStore(database),
+            definitions=DefinitionStore(database),
             schedules=ScheduleStore(database),
             usage=UsageStore(database),
             feed=Feed(events, metrics),
@@ -103,7 +107,7 @@ class Engine:
         self._repository = repository
         self._hosts = hosts
         self._plans: OrderedDict[bytes, Planned] = OrderedDict()
-        self._definitions: set[tuple[str, str]] = set()
+        self._recorder = Recorder(self.context.definitions)
         self._started_at = 0.0
         self._stages = Stages(self.context, evaluator)
         self._loops = self._make_loops()
@@ -214,8 +218,12 @@ class Engine:
         if files is None:
             if self._repository is None:
                 raise NotFoundError("this server has no working tree of its own")
-            found = await self._registry.scan(await self._repository.sources())
-            return found.description
+            sources = await self._repository.sources()
+            found = (await self._registry.scan(sources)).description
+            # What is declared can be told without the store; it is recorded when it is back.
+            with contextlib.suppress(UnavailableError):
+                await self._recorder.description(found, sources.files)
+            return found
         return await self._evaluator.describe(files)
 
     async def describe_prompts(self, files: Mapping[str, str] | None = None) -> Description:
@@ -275,7 +283,7 @@ class Engine:
         await refuse_missing(context.secrets, plan.steps)
         if workspace is not None:
             submission = replace(submission, workspace=await workspace())
-        await self._record_definition(info, submission)
+        await self._recorder.workflow(info, submission.files)
         run = submission.id or RunId(str(uuid.uuid4()))
         reached(Mark.PLANNED)
         if not await context.runs.insert(self._new_run(run, submission, planned, plan, info)):
@@ -315,13 +323,6 @@ class Engine:
             while len(self._plans) > PLANS_KEPT:
                 self._plans.popitem(last=False)
         return planned
-
-    async def _record_definition(self, info: WorkflowInfo, submission: Submission) -> None:
-        known = (info.revision, info.name)
-        if known not in self._definitions:
-            files = {path: submission.files[path] for path in info.files}
-            await self.context.runs.record_definition(info.revision, info.name, info.file, files)
-            self._definitions.add(known)
 
     def _new_run(
         self, run: RunId, submission: Submission, planned: Planned, plan: Plan, info: WorkflowInfo

@@ -1,6 +1,5 @@
 """Runs as the API reads them and as a submission makes them."""
 
-import json
 import re
 import uuid
 from collections.abc import Mapping
@@ -64,23 +63,6 @@ class RunStore:
     def __init__(self, database: Database) -> None:
         """Read and write through *database*."""
         self._database = database
-
-    async def record_definition(
-        self, revision: str, name: str, file: str, files: Mapping[str, str]
-    ) -> None:
-        """Keep the source of a revision, so that it can be evaluated again.
-
-        *file* declares the workflow; *files* are all that the revision covers.
-        """
-        await self._database.rows(
-            "insert_definition",
-            {
-                "revision": revision,
-                "name": name,
-                "file": file,
-                "files": json.dumps(dict(files)),
-            },
-        )
 
     async def definition_files(self, revision: str, name: str) -> Mapping[str, str]:
         """Return a revision's files. Raises NotFoundError."""
