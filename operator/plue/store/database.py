@@ -17,7 +17,7 @@ from psycopg.rows import DictRow, dict_row
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from plue.ending import end_tasks
-from plue.errors import InternalError, UnavailableError
+from plue.errors import ConflictError, InternalError, UnavailableError
 from plue.store.statements import SQL
 
 __all__ = ["Database", "Parameters", "Statements", "translated"]
@@ -51,6 +51,8 @@ def translated() -> Any:
             f"Postgres cannot be reached: {str(error).strip() or type(error).__name__}",
             remedy="check that the database runs and that the address is right",
         ) from error
+    except psycopg.errors.UniqueViolation as error:
+        raise ConflictError(f"it is there already: {str(error).strip()}") from error
     except psycopg.Error as error:
         raise InternalError(f"Postgres refused a statement: {str(error).strip()}") from error
 

@@ -22,7 +22,7 @@ from plue.domain.run import (
     StepView,
     Submission,
 )
-from plue.errors import NotFoundError
+from plue.errors import ConflictError, NotFoundError
 from plue.store.database import Database, seconds
 from plue.wire.events import Reason, RunState, StepState
 from plue.wire.frames import Workspace
@@ -74,7 +74,11 @@ class RunStore:
 
     async def insert(self, run: NewRun) -> bool:
         """Record and queue *run*; False when its id or its idempotency key is there already."""
-        return bool(await self._database.rows("insert_run", _run_parameters(run)))
+        try:
+            return bool(await self._database.rows("insert_run", _run_parameters(run)))
+        except ConflictError:
+            # Somebody used the key at the same moment, and their transaction ended first.
+            return False
 
     async def by_key(self, key: str) -> RunId | None:
         """Return the run that this idempotency key made."""
