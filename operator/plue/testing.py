@@ -25,7 +25,7 @@ from plue.authoring.results import Planned
 from plue.domain.growth import shown_ref
 from plue.errors import RejectedError
 from plue.local.reading import source_files
-from plue.local.tree import find_root
+from plue.local.root import find_root
 from plue.wire.plan import Plan, Step
 
 __all__ = ["PlanUnderTest", "plan"]

@@ -13,7 +13,8 @@ import pytest
 
 from plue.errors import NotFoundError, RejectedError
 from plue.local.reading import source_files
-from plue.local.tree import Tree, find_root
+from plue.local.root import find_root
+from plue.local.tree import Tree
 from plue.store.blobs import Blobs
 
 

@@ -27,7 +27,7 @@ def here(tree: Path | None = None, data: Path | None = None) -> "Place":
     """Return the project around the current folder. Raises NotFoundError outside of any."""
     from plue.cli.connect import Place
     from plue.local.instance import data_folder
-    from plue.local.tree import find_root
+    from plue.local.root import find_root
 
     root = find_root(tree or Path.cwd())
     return Place(root, (data or data_folder(root, os.environ)).absolute())

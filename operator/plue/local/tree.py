@@ -1,4 +1,4 @@
-"""The working tree that a local server offers: where it is, its workflow files, a copy of it.
+"""The working tree that a local server offers: its workflow files, a copy of it.
 
 Local mode's implementation of engine.ports.Repository. Reading is left to
 :mod:`plue.local.archive`; this module knows which files count.
@@ -12,31 +12,15 @@ from pathlib import Path
 from pydantic import JsonValue
 
 from plue.authoring.sources import Sources
-from plue.errors import NotFoundError
 from plue.local.archive import tar_of
 from plue.local.history import Listed, history_of, list_files, tree_facts
-from plue.local.reading import FOLDER, LEFT_OUT, SourceReader
+from plue.local.reading import LEFT_OUT, SourceReader
 from plue.local.secrets import SECRETS_FILE
 from plue.local.standing import Standing, standing_of
 from plue.store.blobs import Blobs
 from plue.wire.frames import Workspace
 
-__all__ = ["Tree", "find_root", "names_in"]
-
-
-def find_root(start: Path) -> Path:
-    """Return the tree around *start*: the nearest folder upwards with `.plue`, else git's root.
-
-    Raises NotFoundError when there is neither.
-    """
-    start = start.absolute()
-    for folder in (start, *start.parents):
-        if (folder / FOLDER).is_dir() or (folder / ".git").exists():
-            return folder
-    raise NotFoundError(
-        f"{start} is not inside a project: no folder above it has {FOLDER}/ or .git",
-        remedy=f"change into your project, or make {FOLDER}/workflows/ in it",
-    )
+__all__ = ["Tree", "names_in"]
 
 
 def names_in(root: Path, listed: Sequence[Listed] | None = None) -> Sequence[bytes]:
