@@ -71,6 +71,13 @@ class ScriptedRunner:
             frames.Finished(run=assignment.run, attempt=assignment.attempt, n=n, **values)
         )
 
+    def stall(self) -> None:
+        """Take nothing from the socket any more, so that its other end cannot write."""
+        connection = self._socket._response.connection
+        assert connection is not None
+        assert connection.transport is not None
+        connection.transport.pause_reading()
+
     async def close(self) -> None:
         await self._socket.close()
 

@@ -3,7 +3,8 @@
 import asyncio
 import contextlib
 import secrets
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from functools import partial
 
 import structlog
 from aiohttp import WSMsgType, web
@@ -130,8 +131,9 @@ class Gateway:
     async def _assign(self, runners: Sequence[RunnerId]) -> None:
         # When the store is away, the attend pass finds the claims later.
         with contextlib.suppress(UnavailableError):
-            for found in await self._context.queue.assignments(runners):
-                await self._tell(found)
+            found = await self._context.queue.assignments(runners)
+            # Beside each other: a runner that takes nothing must not cost another its claim.
+            await asyncio.gather(*(self._tell(one) for one in found))
 
     async def _tell(self, found: OpenAssignment) -> None:
         session = self._sessions.get(found.key.runner)
@@ -148,11 +150,11 @@ class Gateway:
         context, runners = self._context, list(self._sessions)
         await self._assign(await context.queue.open_claims(self.name))
         await self._extend(runners)
-        for cancel in await context.lifecycle.cancels_of(runners):
-            await self._cancel(cancel)
-        for runner in await context.runners.retired_at(self.name):
-            if session := self._sessions.get(runner):
-                await session.dismiss()
+        cancels = await context.lifecycle.cancels_of(runners)
+        await asyncio.gather(*(self._cancel(cancel) for cancel in cancels))
+        retired = await context.runners.retired_at(self.name)
+        leaving = [s for runner in retired if (s := self._sessions.get(runner)) is not None]
+        await asyncio.gather(*(session.dismiss() for session in leaving))
 
     async def _cancel(self, cancel: PendingCancel) -> None:
         session = self._sessions.get(cancel.key.runner)
@@ -181,8 +183,7 @@ class Gateway:
         )
         if renewed:
             reached(Mark.RENEWED)
-        for runner in renewed:
-            await asking[runner].send(frames.Renewed(sent=sent[runner]))
+        await asyncio.gather(*(asking[r].send(frames.Renewed(sent=sent[r])) for r in renewed))
 
     # ── a runner connects ────────────────────────────────────────────────────────────────────────
 
@@ -199,19 +200,21 @@ class Gateway:
             await socket.close(code=CLOSE_BAD_FRAME, message=b"say hello first")
             return socket
         try:
-            await self._serve(socket, hello)
+            await self._serve(socket, hello, partial(_abort, request))
         except UnavailableError:
             # No verdict: the runner keeps what it has and tries again.
             await socket.close(code=CLOSE_TRY_AGAIN, message=b"the store is away")
         return socket
 
-    async def _serve(self, socket: web.WebSocketResponse, hello: frames.Hello) -> None:
+    async def _serve(
+        self, socket: web.WebSocketResponse, hello: frames.Hello, abort: Callable[[], None]
+    ) -> None:
         answer, token = await self._answer(hello)
         if answer is None:
             await socket.close(code=CLOSE_UNKNOWN, message=b"unknown runner or wrong token")
             return
         reached(Mark.HELLO_RECORDED)
-        session = Session(RunnerId(hello.runner), answer.epoch, socket, self._recorder)
+        session = Session(RunnerId(hello.runner), answer.epoch, socket, self._recorder, abort=abort)
         older = self._sessions.get(session.runner)
         self._sessions[session.runner] = session
         self._context.metrics.sessions.set(len(self._sessions))
@@ -315,6 +318,11 @@ class Gateway:
 
 def _all_clean(values: Iterable[str]) -> bool:
     return all(value and "\0" not in value for value in values)
+
+
+def _abort(request: web.Request) -> None:
+    if request.transport is not None:
+        request.transport.abort()
 
 
 async def _hello(socket: web.WebSocketResponse) -> frames.Hello | None:

@@ -147,6 +147,11 @@ class Recorder:
                 await asyncio.sleep(RETRY_SECONDS)
             except InternalError as error:
                 await self._record_one_by_one(flush, error)
+            except Exception:  # noqa: BLE001 - the outermost loop: without it nothing is stored
+                _log.exception("recorder_failed")
+                for entry in _entries(flush):
+                    # The sessions end, and their runners say again what was not acknowledged.
+                    _fail(entry, InternalError("a fault while recording; see the server's log"))
 
     def _take_accepts(self) -> _Flush:
         flush = _Flush(accepts=list(self._accepts))

@@ -3,8 +3,8 @@
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import Mapping, Sequence
-from typing import assert_never
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import Any, assert_never
 
 import structlog
 from aiohttp import WSMessage, WSMsgType, web
@@ -43,6 +43,9 @@ CLOSE_TRY_AGAIN = 1013
 SEND_SECONDS = 5.0
 """A runner that takes no frame for so long is cut off; it holds up nobody else."""
 
+GOODBYE_SECONDS = 2.0
+"""How long a close may take, its frame's writing included."""
+
 WINDOW_BYTES = 8 * 1024 * 1024
 """Bytes of a session that may wait for their commit; beyond it the socket is not read."""
 
@@ -51,9 +54,19 @@ class Session:
     """The live end of one runner's WebSocket."""
 
     def __init__(
-        self, runner: RunnerId, epoch: int, socket: web.WebSocketResponse, recorder: Recorder
+        self,
+        runner: RunnerId,
+        epoch: int,
+        socket: web.WebSocketResponse,
+        recorder: Recorder,
+        *,
+        abort: Callable[[], None],
     ) -> None:
-        """Speak to *runner* over *socket*; ``epoch`` is the session's number in its row."""
+        """Speak to *runner* over *socket*, which *abort* breaks without a goodbye.
+
+        ``epoch`` is the session's number in its row.
+        """
+        self._abort = abort
         self.runner = runner
         self.epoch = epoch
         self.is_over = False
@@ -75,13 +88,8 @@ class Session:
 
     async def send(self, frame: BaseModel) -> None:
         """Send a frame; a socket that is gone is found out by the reading side."""
-        try:
-            async with asyncio.timeout(SEND_SECONDS):
-                await self._socket.send_str(frame.model_dump_json(exclude_none=True))
-        except TimeoutError:
-            await self.close(CLOSE_TRY_AGAIN)
-        except (ConnectionError, RuntimeError):
-            pass
+        text = frame.model_dump_json(exclude_none=True)
+        await self._written(self._socket.send_str(text), SEND_SECONDS)
 
     async def assign(self, assignment: Assignment, *, started: bool, acked: int) -> None:
         """Tell the runner its assignment, unless it knows it; safe to repeat.
@@ -151,8 +159,27 @@ class Session:
 
     async def close(self, code: int = 1001, message: bytes = b"") -> None:
         """Close the socket; the runner connects again when it still has something to say."""
-        with contextlib.suppress(ConnectionError, RuntimeError):
-            await self._socket.close(code=code, message=message)
+        await self._written(self._socket.close(code=code, message=message), GOODBYE_SECONDS)
+
+    async def _written(self, writing: Coroutine[Any, Any, object], seconds: float) -> None:
+        """Await *writing*; after *seconds* break the connection, which ends it.
+
+        Not by a timeout, which would cancel: aiohttp's writers of one socket wait for the same
+        future, so that cancelling one makes the next ones look cancelled, and with them whoever
+        called (aiohttp 3.14, ``BaseProtocol._drain_helper``).
+        """
+        timer = asyncio.get_running_loop().call_later(seconds, self._abort)
+        try:
+            await writing
+        except (ConnectionError, RuntimeError):
+            pass
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            self._abort()  # another writer of this socket was cancelled, and not we
+        finally:
+            timer.cancel()
 
     # ── from the runner ──────────────────────────────────────────────────────────────────────────
 

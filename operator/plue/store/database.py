@@ -36,6 +36,16 @@ Parameters = Mapping[str, Any]
 Statements = Sequence[tuple[str, Parameters]]
 
 
+_PATIENCE: dict[str, Any] = {
+    "connect_timeout": 5,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 20_000,
+}
+"""A database whose machine is gone says nothing: without these, TCP waits a quarter of an hour."""
+
+
 @contextlib.contextmanager
 def translated() -> Any:
     """Turn the driver's errors into ours; the original stays as the cause."""
@@ -79,7 +89,7 @@ class Database:
             max_size=connections,
             open=False,
             timeout=10.0,
-            kwargs={"autocommit": True, "row_factory": dict_row},
+            kwargs={"autocommit": True, "row_factory": dict_row, **_PATIENCE},
             check=None,
         )
         with translated():
@@ -190,7 +200,7 @@ class Database:
         self, heard: Callable[[dict[str, int]], None], lost: Callable[[], None]
     ) -> None:
         connection = await psycopg.AsyncConnection.connect(
-            self.dsn, autocommit=True, connect_timeout=5, application_name="plue-listen"
+            self.dsn, autocommit=True, application_name="plue-listen", **_PATIENCE
         )
         async with connection:
             await connection.execute(f"LISTEN {CHANNEL}")
