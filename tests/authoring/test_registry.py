@@ -96,6 +96,14 @@ def test_one_broken_file_hides_no_other(impatient: Sandbox) -> None:
     ]
 
 
+def test_a_file_full_of_errors_hides_no_other(project: Project) -> None:
+    """Each file has its own bound of what is told."""
+    files = {path("a"): "".join(f"x = y{n}\n" for n in range(500)), path("b"): "import os\n"}
+    found = project.scan(files).description.diagnostics
+    assert len([one for one in found if one.file == path("a")]) == 200
+    assert [one.code for one in found if one.file == path("b")] == ["PLU010"]
+
+
 LIB = {".plue/lib/x.py": "A = 1\n", ".plue/lib/y.py": "from lib.x import A\n", ".plue/lib/z.py": ""}
 
 

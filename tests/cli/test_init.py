@@ -14,6 +14,8 @@ def test_what_init_writes_is_clean_and_runs(tmp_path: Path) -> None:
     assert "plue workflow run hello" in made.stdout
     linted = plue("workflow", "lint", "--strict", cwd=tmp_path)
     assert (linted.returncode, linted.stderr) == (0, "")
+    rendered = plue("prompt", "render", "review", "-i", "diff=+ one line", cwd=tmp_path)
+    assert (rendered.returncode, "+ one line" in rendered.stdout) == (0, True), rendered.stderr
     (tmp_path / ".git").rmdir()
     run = plue(
         *("workflow", "run", "hello", "-i", "who=$(boom)", "-i", "tone=loud"),

@@ -39,6 +39,7 @@ def hello(ctx):
             ctx.run("count", f"test {greet.outputs.length} -eq 5", retry=1),
         ]
     )
+    # With `from plue.prompts import Review`, `review = Review(diff=ctx.git.diff())` asks a model.
     # Plain Python decides; `ctx.inputs` are known, results of steps become known as they end.
     if ctx.inputs.tone == "loud":
         ctx.run("shout", f"echo {greet.stdout} | tr a-z A-Z")
@@ -98,9 +99,10 @@ def init() -> None:
         ("plue workflow lint", "what is wrong, with line and remedy"),
         ("plue workflow plan hello", "the steps, without running them"),
         ("plue workflow run hello -i who=you", "run it, live"),
+        ("plue prompt render review -i diff=x", "what a model would be asked"),
         ("plue up --watch", "a server with warm runners that tells of every change"),
     ):
-        typer.echo(f"  {command:<36} {what}")
+        typer.echo(f"  {command:<37} {what}")
 
 
 def _root(start: Path) -> Path:

@@ -49,6 +49,7 @@ if TYPE_CHECKING:
 __all__ = ["Job", "key_of"]
 
 MAX_DIAGNOSTICS: Final = 200
+"""Of one file, so that none hides another's."""
 Json = dict[str, Any]
 
 
@@ -116,7 +117,8 @@ class Job:
             line = found["line"]
             if isinstance(line, int) and 0 < line <= len(lines):
                 found["source"] = lines[line - 1][:500]
-            if len(self.diagnostics) < MAX_DIAGNOSTICS and found not in self.diagnostics:
+            told = [one for one in self.diagnostics if one["file"] == found["file"]]
+            if len(told) < MAX_DIAGNOSTICS and found not in told:
                 self.diagnostics.append(found)
 
     @property
