@@ -39,7 +39,7 @@ WRONG = [
     ("env-name", "env:\n  A: b\n  B-C: d\n", "PLU803", 3, 3, "letters, digits"),
     ("env-plue", "env: {PLUE_X: d}\n", "PLU803", 1, 7, "Plue's own"),
     ("env-nested", "env: {A: {b: c}}\n", "PLU803", 1, 10, "names and texts"),
-    ("env-large", f"env: {{A: {'x' * 100_000}}}\n", "PLU803", 1, 10, "stdin"),
+    ("too-large", f"env: {{A: {'x' * 100_000}}}\n", "PLU801", 1, 1, "keep settings short"),
     ("image", "image: python:3.12\n", "PLU901", 1, 1, "no effect in this version"),
     ("budget", "pool: a\nbudget: 5\n", "PLU901", 2, 1, "remove `budget`"),
     ("concurrency", "concurrency: ci\n", "PLU901", 1, 1, "do not exclude each other"),
