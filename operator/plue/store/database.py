@@ -223,9 +223,15 @@ class Transaction:
 
     async def rows(self, name: str, parameters: Parameters) -> list[DictRow]:
         """Run one named statement; return its rows."""
-        prepare = False if name in PLANNED_ANEW else None
-        cursor = await self._connection.execute(SQL[name], parameters, prepare=prepare)
+        cursor = await _execute(self._connection, name, parameters)
         return await cursor.fetchall() if cursor.description else []
+
+
+async def _execute(
+    connection: psycopg.AsyncConnection[Any], name: str, parameters: Parameters
+) -> psycopg.AsyncCursor[Any]:
+    prepare = False if name in PLANNED_ANEW else None
+    return await connection.execute(SQL[name], parameters, prepare=prepare)
 
 
 async def _run(
@@ -235,7 +241,7 @@ async def _run(
         name, parameters = statements[0]
         return [await Transaction(connection).rows(name, parameters)]
     async with connection.pipeline(), connection.transaction():
-        cursors = [await connection.execute(SQL[n], p) for n, p in statements]
+        cursors = [await _execute(connection, n, p) for n, p in statements]
     return [await c.fetchall() if c.description else [] for c in cursors]
 
 

@@ -149,18 +149,25 @@ class RunStore:
 
     async def page(self, which: RunFilter) -> RunPageOf:
         """Return one page of runs, newest first."""
-        states = [state.value for state in which.states]
-        rows = await self._database.rows(
-            "list_runs",
-            {
-                "before": which.before,
-                "workflow": which.workflow,
-                "trigger": which.trigger,
-                "state": states[0] if len(states) == 1 else None,
-                "states": states if len(states) > 1 else None,
-                "limit": which.limit + 1,
-            },
+        # In the order of a run's life: one that moves on between two of them is not missed.
+        states: list[str | None] = [s.value for s in RunState if s in which.states] or [None]
+        pages = await self._database.transaction(
+            [
+                (
+                    "list_runs",
+                    {
+                        "before": which.before,
+                        "workflow": which.workflow,
+                        "trigger": which.trigger,
+                        "state": state,
+                        "limit": which.limit + 1,
+                    },
+                )
+                for state in states
+            ]
         )
+        found = {row["number"]: row for page in pages for row in page}
+        rows = [found[number] for number in sorted(found, reverse=True)[: which.limit + 1]]
         runs = [_view(row) for row in rows[: which.limit]]
         return RunPageOf(runs, runs[-1].number if len(rows) > which.limit else None)
 

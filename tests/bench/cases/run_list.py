@@ -34,6 +34,7 @@ _QUERIES = {
     "all three, none in common": "workflow=workflow-7&state=failed&trigger=manual",
     "state and trigger, none in common": "state=failed&trigger=manual",
     "two states and a trigger": "state=failed&state=timed_out&trigger=push",
+    "two states and a trigger, none in common": "state=failed&state=timed_out&trigger=manual",
     "a page in the middle": "cursor={middle}",
     "workflow and state, deep": "workflow=workflow-7&state=failed&cursor={middle}",
 }

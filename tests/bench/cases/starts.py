@@ -33,13 +33,13 @@ async def cli_start(world: World, _history: int | None) -> list[Figure]:
         await _command("cli-start", "plue --help", ["--help"], root, count),
         _bare("cli-start", count),
     ]
+    if world.smoke:
+        return figures
     async with world.up(root, dsn=await world.database(), runners=0) as up:
         shown = ["run", "list"]
         folder = {"PLUE_DATA": str(up.data)}
         what = "plue run list, against a server"
         figures.append(await _command("cli-start", what, shown, root, count, **folder))
-    if world.smoke:
-        return figures
     private = {"PLUE_DATA": str(world.folder / "private")}
     await _command("cli-start", "", ["run", "list"], root, 1, **private)  # makes the database
     what = "plue run list, with a private server"
@@ -94,7 +94,7 @@ async def up_start(world: World, _history: int | None) -> list[Figure]:
         took, cpu = await asyncio.to_thread(_up_once, root, data)
         cold.append(took)
         cold_cpu += cpu
-        for _ in range(world.n(2, 1)):
+        for _ in range(world.n(2, 0)):
             took, cpu = await asyncio.to_thread(_up_once, root, data)
             warm.append(took)
             warm_cpu += cpu
@@ -104,13 +104,14 @@ async def up_start(world: World, _history: int | None) -> list[Figure]:
             bench="up-start",
             what=what,
             values=values,
-            cpu={"all": cpu / len(values)},
+            cpu={"all": cpu / max(1, len(values))},
             note=note,
         )
         for what, values, cpu in (
             ("plue up, new data folder", cold, cold_cpu),
             ("plue up, existing data folder", warm, warm_cpu),
         )
+        if values
     ]
 
 

@@ -116,7 +116,7 @@ async def subscribers(world: World, _history: int | None) -> list[Figure]:
     for slow, what in (
         (0, f"{count:,} SSE subscribers of one process, an event every {_EVERY:g} s"),
         (world.n(20, 1), "the same, beside clients of another run that do not read"),
-    ):
+    )[world.n(0, 1) :]:
         crowd, usage, note = await _crowd(world, count, times, slow)
         figures.append(
             Figure(
