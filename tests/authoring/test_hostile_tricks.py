@@ -23,7 +23,6 @@ TRICKS = [
     pytest.param("class A:\n    def __prepare__(self):\n        pass", id="prepare"),
     pytest.param("class A:\n    def __new__(cls):\n        return 1\nA()", id="new"),
     pytest.param("class A:\n    def __reduce__(self):\n        return (print, ())", id="reduce"),
-    pytest.param("class A:\n    def __call__(self):\n        return self\nA()()", id="call"),
     pytest.param("try:\n    try:\n        1/0\n    finally:\n        [][1]\nexcept Exception as e:\n    e.__context__", id="context"),
     pytest.param("try:\n    raise ValueError() from KeyError()\nexcept ValueError as e:\n    e.__cause__.__traceback__", id="cause"),
     pytest.param("try:\n    1/0\nexcept Exception as e:\n    e.add_note('x')", id="add_note"),
@@ -63,7 +62,6 @@ TRICKS = [
     pytest.param("staticmethod(print).__func__", id="staticmethod-func"),
     pytest.param("map(print, [1]).__reduce__()", id="map-reduce"),
     pytest.param("iter([1]).__reduce__", id="iter-reduce"),
-    pytest.param("class B:\n    def __bool__(self):\n        while True:\n            pass\nif B():\n    pass", id="bool-loop"),
     pytest.param("class B:\n    def __hash__(self):\n        while True:\n            pass\nd = {B(): 1}", id="hash-loop"),
     pytest.param("class B:\n    def __len__(self):\n        return 10**30\nlen(B())", id="len-neg"),
     pytest.param("class B:\n    def __iter__(self):\n        return iter([1])\n    def __length_hint__(self):\n        return 10**15\nlist(B())", id="length-hint"),
@@ -105,6 +103,7 @@ TRICKS = [
 ]  # fmt: skip
 
 BOMBS = [
+    pytest.param("class B:\n    def __bool__(self):\n        while True:\n            pass\nif B():\n    pass", "PLU602", id="bool-loop"),
     pytest.param("sum(range(10**12))", "PLU602", id="sum-range"),
     pytest.param("math.factorial(10**8)", "PLU602", id="factorial"),
     pytest.param("re.sub('(a|aa)+$', '', 'a' * 60 + 'b')", "PLU602", id="re-cat"),
@@ -137,6 +136,7 @@ HARMLESS = [
     pytest.param("print(pow(7, 10**9, 10**400) > 0)", "True\n", id="modular-power"),
     pytest.param("def str(x):\n    return 'mine'\nprint(str(1))", "mine\n", id="own-str"),
     pytest.param("print('\\ud800\\0')", "?\0\n", id="strange-print"),
+    pytest.param("class A:\n    def __call__(self):\n        return 7\nprint(A()())", "7\n", id="call"),
     pytest.param("print('{' + '0.__class__' + '}')", "{0.__class__}\n", id="only-text"),
     pytest.param("print('%(x)s' % {'x': '{0.x}'})", "{0.x}\n", id="only-values"),
 ]  # fmt: skip

@@ -632,7 +632,7 @@ _TEXTS: Final[tuple[tuple[Code, str, str], ...]] = (
     (
         Code.PROMPT_VALUE,
         "A value of the front matter is wrong",
-        "The message says what this key takes.",
+        "Each key of the front matter takes values of its own; the message says which.",
     ),
     (
         Code.PROMPT_TYPE,
