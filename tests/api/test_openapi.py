@@ -14,7 +14,8 @@ from aiohttp import web
 from api.memory_engine import MemoryTree, an_info
 from api.served import TOKEN, Served, an_api
 from factories import a_plan
-from hypothesis import HealthCheck, Phase, given, settings
+from fuzzing import examples
+from hypothesis import given
 from openapi_spec_validator import OpenAPIV31SpecValidator
 from schemathesis.checks import positive_data_acceptance
 from server import a_server
@@ -164,6 +165,7 @@ TAKES_INPUT = [
 ]
 
 
+@pytest.mark.fuzz
 @pytest.mark.parametrize(("mode", "method", "path"), TAKES_INPUT)
 def test_no_input_is_a_fault_of_ours(
     background: Background, mode: schemathesis.GenerationMode, method: str, path: str
@@ -174,14 +176,7 @@ def test_no_input_is_a_fault_of_ours(
     # What a body means is more than a schema says: a blob must exist, a workflow have that name.
     beyond_schema = [positive_data_acceptance] if method == "POST" else []
 
-    @settings(
-        max_examples=15,
-        deadline=None,
-        database=None,
-        derandomize=True,
-        phases=[Phase.explicit, Phase.generate],
-        suppress_health_check=list(HealthCheck),
-    )
+    @examples(15)
     @given(case=operation.as_strategy(generation_mode=mode))
     def attempt(case: schemathesis.Case) -> None:
         if path.endswith("/events"):

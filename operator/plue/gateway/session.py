@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import re
 from collections import deque
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, assert_never
@@ -234,6 +235,10 @@ class Session:
                 assert_never(frame)
 
     def _key(self, run: str, attempt: int) -> ClaimKey:
+        """Return whom a frame is about. Raises ConflictError when it cannot be anybody."""
+        # The store would refuse it too, and with it for a moment what others send.
+        if not (_RUN_ID.fullmatch(run) and 0 < attempt < 2**31):
+            raise ConflictError(f"there is no attempt {attempt} of a run {run[:100]!r}")
         return ClaimKey(RunId(run), attempt, self.runner)
 
     def _append(self, frame: frames.Events, size: int) -> None:
@@ -285,7 +290,7 @@ class Session:
             frame.state,
             frame.reason,
             frame.message,
-            acked=frame.n,
+            acked=min(frame.n, 2**31 - 1),
             outputs=dict(frame.outputs),
         )
         done = frames.Done(run=frame.run, attempt=frame.attempt)
@@ -342,6 +347,8 @@ class Session:
         if isinstance(answer, frames.Start | frames.Ack | frames.Done):
             await self.send(frames.Fenced(run=answer.run, attempt=answer.attempt))
 
+
+_RUN_ID = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 _SENT = {
     frames.Start: Mark.STARTED,
