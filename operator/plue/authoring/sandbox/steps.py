@@ -63,12 +63,16 @@ _EXECUTED: Final = frozenset(
 SHELLS: Final = ("bash", "sh")
 
 
+_LONGEST: Final = 30 * 86400
+"""Seconds; also what the API allows. Far more would not fit into the store's intervals."""
+
+
 def seconds_of(value: object, what: str) -> float:
     """Return a duration in seconds: ``"1h30m"`` or a number. Raises Problem."""
     value = unmark(value)
     seconds: float | None = None
     if isinstance(value, (int, float)) and not isinstance(value, bool):
-        seconds = float(value)
+        seconds = float(min(value, 2 * _LONGEST))
     elif isinstance(value, str) and value and (found := _DURATION.fullmatch(value.strip())):
         days, hours, minutes, secs, millis = (float(part or 0) for part in found.groups())
         seconds = days * 86400 + hours * 3600 + minutes * 60 + secs + millis / 1000
@@ -77,6 +81,12 @@ def seconds_of(value: object, what: str) -> float:
             Code.DURATION,
             f"{what}={_shown(value)} is not a duration",
             remedy='write "30m", "90s", "1h30m", or a number of seconds greater than zero',
+        )
+    if seconds > _LONGEST:
+        raise Problem(
+            Code.DURATION,
+            f"{what}={_shown(value)} is longer than {_LONGEST // 86400} days",
+            remedy=f'write at most "{_LONGEST // 86400}d"',
         )
     return seconds
 
