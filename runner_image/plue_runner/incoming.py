@@ -49,7 +49,7 @@ def _without_steps(message: str, error: ValidationError) -> FromGateway | None:
         trouble = Trouble(reason=problem.reason, message=str(problem))
         extension = Extension(stage=raw["extension"]["stage"], trouble=trouble)
         return Extend(run=raw["run"], attempt=raw["attempt"], extension=extension)
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None
 
 
@@ -58,7 +58,7 @@ def _without_plan(message: str) -> FromGateway | None:
         raw = json.loads(message)
         raw["assignment"]["plan"] = _NO_PLAN
         return from_gateway(json.dumps(raw))
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None
 
 

@@ -173,7 +173,7 @@ def test_no_input_is_a_fault_of_ours(
     """Whatever is sent, the answer is documented, has the documented form, and is no 500."""
     schema = schemathesis.openapi.from_url(background.url + "/openapi.json", headers=HEADERS)
     operation = schema[path][method]
-    # What a request means is more than a schema says: a blob must exist, `since` lie before `until`.
+    # A request means more than a schema says: a blob must exist, `since` lie before `until`.
     beyond_schema = [positive_data_acceptance] if method == "POST" or LONG else []
 
     @examples(15)
