@@ -111,7 +111,7 @@ BOMBS = [
     pytest.param("math.factorial(10**8)", "PLU603", id="factorial"),
     pytest.param("re.sub('(a|aa)+$', '', 'a' * 60 + 'b')", "PLU602", id="re-cat"),
     pytest.param("list(itertools.product(range(10), repeat=12))", "PLU603", id="product"),
-    pytest.param("math.isqrt(10**400000)", "PLU603", id="isqrt"),
+    pytest.param("math.isqrt(10**4000000)", "PLU603", id="isqrt"),
     pytest.param("x = [1]\nfor i in x:\n    x.append(i)", "PLU603", id="cycle-set"),
     pytest.param("sorted(range(10**7), key=lambda x: [i for i in range(10**6)])", "PLU603", id="sorted-key"),
     pytest.param("'1'.zfill(10**10)", "PLU603", id="zfill"),
