@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psutil
 import psycopg
 from faults.clients import Clients
 from faults.laws import Evidence, judge, read_journal
@@ -181,9 +182,7 @@ class Round:
         if len(rows) > self.world.runners:
             found.append(f"left over: {len(rows)} runners, {self.world.runners} are wanted")
         homes = {path for path in (self.world.data / "runners").iterdir() if path.is_dir()}
-        steps = [
-            p.pid for p in self.world.processes() if p.cwd().startswith(tuple(map(str, homes)))
-        ]
+        steps = [p.pid for p in self.world.processes() if _cwd(p).startswith((*map(str, homes),))]
         if set(steps) - set(processes.values()):
             found.append(f"left over: processes {steps} in the homes of runners")
         return found
@@ -279,3 +278,11 @@ def _keep(folder: Path, this: Round, verdict: Verdict) -> None:
         run: [[n, b.decode()] for n, b in f[0].seen] for run, f in this.clients.followers.items()
     }
     (folder / "events.json").write_text(json.dumps(seen, indent=1))
+
+
+def _cwd(process: psutil.Process) -> str:
+    """Return where *process* works; one that has ended meanwhile works nowhere."""
+    try:
+        return process.cwd()
+    except psutil.Error:
+        return ""
