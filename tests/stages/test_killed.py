@@ -84,12 +84,12 @@ def test_a_server_killed_between_stages_repeats_no_step(tmp_path: Path) -> None:
     assert expected["outputs"] == {"rounds": 4}
 
     project = Project.make(cut, {"loop.py": LOOP.replace("{FOLDER}", str(cut))})
-    with Mortal(project.root, project.data, Mark.STAGE_EVALUATED).up() as up:
+    with Mortal(project.root, project.data, mark=Mark.STAGE_EVALUATED).up() as up:
         run = up.post("/runs", {"workflow": "loop", "workspace": {"kind": "none"}})["id"]
         died(up.process)
     for mark in (Mark.STAGE_RECORDED, Mark.STAGE_SENT, Mark.STAGE_EVALUATED):
         # It may die before it says that it is up.
-        with Mortal(project.root, project.data, mark).started("up") as process:
+        with Mortal(project.root, project.data, mark=mark).started("up") as process:
             died(process)
     with project.up() as up:
         found, again = grown(project, up, run)
