@@ -56,6 +56,10 @@ MODEL_VARIABLES = frozenset(
 """What the server may know and runners must not: they call models through the gateway."""
 
 
+MAKE_VARIABLES = frozenset({"MAKEFLAGS", "MAKELEVEL", "MFLAGS"})
+"""Of a `make` that started the server: one that a step runs is not a part of it."""
+
+
 def runner_environment(environment: Mapping[str, str]) -> dict[str, str]:
     """Return what runners inherit of *environment*: all but Plue's own settings and secrets.
 
@@ -64,7 +68,7 @@ def runner_environment(environment: Mapping[str, str]) -> dict[str, str]:
     kept = {
         name: value
         for name, value in environment.items()
-        if not name.startswith("PLUE_") and name not in MODEL_VARIABLES
+        if not name.startswith("PLUE_") and name not in MODEL_VARIABLES | MAKE_VARIABLES
     }
     if outer := environment.get(COOKIE):
         kept[COOKIE] = outer
