@@ -29,7 +29,9 @@ _ALLOWED: Mapping[str, set[tuple[str, str]]] = defaultdict(
         "timed_out": {("timed_out", "RunTimeout"), _LOST},
     },
 )
-_STEP_EVENTS = {"step_started", "step_output", "step_completed"}
+_ENGINES_OWN = ("run_", "plan_")
+"""What the engine's events begin with; all others are a runner's."""
+
 _CHATTY = {
     "stdout": "".join(
         f"out {part} line {n:05} of a chatty step\n" for part in range(1, 21) for n in range(1, 201)
@@ -149,7 +151,7 @@ def what_was_acknowledged_is_stored(e: Evidence) -> Iterator[str]:
     for run in e.runs:
         stored: dict[int, list[bytes]] = defaultdict(list)
         for event in e.events[str(run["id"])]:
-            if event["type"] in _STEP_EVENTS:
+            if not event["type"].startswith(_ENGINES_OWN):
                 body = e.body(event)
                 stored[body["attempt"]].append(digest(event["type"], event["step"], body))
         for attempt in range(1, run["attempt"] + 1):

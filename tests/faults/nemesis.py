@@ -246,7 +246,12 @@ async def unaccepted_in_time(r: Round) -> None:
 
 async def ordinary(r: Round) -> None:
     """Have something of every kind happen."""
-    for workflow in ("short", "chatty", r.chance.choice(("retrying", "failing", "parallel"))):
+    for workflow in (
+        "short",
+        "staged",
+        "chatty",
+        r.chance.choice(("retrying", "failing", "parallel")),
+    ):
         await r.one(workflow, dict(MIX_INPUTS[workflow]))
 
 

@@ -26,6 +26,7 @@ SETTLE_SECONDS = 45.0
 
 MIX = (
     ("short", {}),
+    ("staged", {}),
     ("long", {"ticks": 25}),
     ("chatty", {}),
     ("failing", {}),

@@ -119,6 +119,17 @@ def stubborn(ctx):
     ctx.run("stays", BEGIN + script + TICKS + END, env={"TICKS": str(ctx.inputs.ticks)})
 
 
+@workflow(triggers=ANY, attempts=4)
+def staged(ctx):
+    """Asks for values: the plan grows twice while the run goes on."""
+    count = ctx.run("count", BEGIN + "echo 3" + END)
+    for number in range(int(count.stdout)):
+        ctx.run(f"part-{number}", BEGIN + "echo part; sleep 0.1" + END)
+    last = ctx.run("last", BEGIN + "echo green" + END)
+    if last.stdout == "green":
+        ctx.run("finish", BEGIN + "echo finished" + END)
+
+
 @workflow(triggers=[manual(inputs={"salt": 0, "lines": 1000})], timeout="1h")
 def flood(ctx):
     """Prints as many numbered lines as it is told, as fast as it can."""
