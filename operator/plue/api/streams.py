@@ -12,6 +12,8 @@ piece, then its connection is dropped; the others have tasks of their own and no
 
 import asyncio
 import enum
+import socket
+import struct
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import suppress
 from datetime import timedelta
@@ -173,4 +175,17 @@ class OpenStreams:
                     await response.write_eof()
                 return
         if request.transport is not None:
-            request.transport.abort()
+            _drop(request.transport)
+
+
+def _drop(transport: asyncio.Transport) -> None:
+    """End a connection at once, and have the kernel forget what it still has to deliver.
+
+    Without it, some megabytes wait there for minutes for a client that does not read, and that
+    client does not learn that it was cut off.
+    """
+    connection = transport.get_extra_info("socket")
+    if connection is not None:
+        with suppress(OSError):
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    transport.abort()
