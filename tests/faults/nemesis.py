@@ -244,6 +244,11 @@ async def unaccepted_in_time(r: Round) -> None:
     await r.one("short", {})
 
 
+async def new_archive(r: Round) -> None:
+    """Have an archive written: a tree that has not changed is copied once only."""
+    await r.clients.upload(r.chance.randbytes(1000))
+
+
 async def ordinary(r: Round) -> None:
     """Have something of every kind happen."""
     for workflow in (
@@ -256,6 +261,7 @@ async def ordinary(r: Round) -> None:
 
 
 DRIVERS: Mapping[str, Callable[[Round], Awaitable[None]]] = {
+    "BLOB_WRITTEN": new_archive,
     "CANCEL_RECORDED": cancelled_in_time,
     "CANCEL_PUSHED": cancelled_in_time,
     "R_CANCEL": cancelled_in_time,
