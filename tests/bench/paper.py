@@ -98,7 +98,7 @@ class Stage:
             async with asyncio.timeout(seconds):
                 await self._submitted.wait()
                 while (await _row(store, _ACTIVE))[0]:  # noqa: ASYNC110 - the store's own word
-                    await asyncio.sleep(0.02)
+                    await asyncio.sleep(0.1)
             took = time.perf_counter() - begun
             ended = await _row(store, _ENDED, newest)
         if ended != (count, count):

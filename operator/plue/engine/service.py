@@ -138,6 +138,8 @@ class Engine:
         for loop in self._loops.values():
             await loop.close()
         await self._stages.close()
+        await self.context.runs.close()
+        await self.context.runners.close()
 
     def attach(self, sessions: Sessions) -> None:
         """Have *sessions* be told of claims, cancels and ends."""

@@ -1,13 +1,15 @@
 """Runners and pools: rows that count until their runner was seen gone."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 from plue.domain.pool import PoolView, RunnerView
 from plue.domain.run import RunId, RunnerId
 from plue.store.database import Database, seconds
+from plue.store.together import Together
 from plue.wire.events import Reason
 
 __all__ = ["HelloAnswer", "RunnerStore", "token_hash"]
@@ -29,12 +31,21 @@ class HelloAnswer:
     attempt: int | None
 
 
+@dataclass(frozen=True, slots=True)
+class _Hello:
+    runner: RunnerId
+    token_hash: bytes
+    gateway: str
+    lease: timedelta
+
+
 class RunnerStore:
     """Rows of runners and pools."""
 
     def __init__(self, database: Database) -> None:
         """Read and write through *database*."""
         self._database = database
+        self._hellos = Together(self._hello)
 
     async def record_pool(self, name: str, *, host: str, warm: int, maximum: int) -> None:
         """Make or change a pool."""
@@ -84,10 +95,15 @@ class RunnerStore:
             present = await transaction.rows("runners_of_pool", {"pool": pool})
             maximum: int = pools[0]["maximum"]
             room = max(0, maximum - len(present))
-            for runner, token in runners[:room]:
+            if room:
                 await transaction.rows(
-                    "insert_runner",
-                    {"id": runner, "pool": pool, "host": host, "token_hash": token_hash(token)},
+                    "insert_runners",
+                    {
+                        "ids": [runner for runner, _ in runners[:room]],
+                        "token_hashes": [token_hash(token) for _, token in runners[:room]],
+                        "pool": pool,
+                        "host": host,
+                    },
                 )
         return min(room, len(runners))
 
@@ -122,19 +138,34 @@ class RunnerStore:
         self, runner: RunnerId, token: str, *, gateway: str, lease: timedelta
     ) -> HelloAnswer | None:
         """Record a runner's session; None when it is not what it says it is, or is gone."""
-        row = await self._database.row(
-            "runner_hello",
-            {
-                "id": runner,
-                "token_hash": token_hash(token),
-                "gateway": gateway,
-                "lease": seconds(lease),
-            },
-        )
-        if row is None:
-            return None
-        run = None if row["run_id"] is None else RunId(str(row["run_id"]))
-        return HelloAnswer(row["state"], row["epoch"], row["pool"], run, row["attempt"])
+        return await self._hellos.ask(_Hello(runner, token_hash(token), gateway, lease))
+
+    async def _hello(self, hellos: Sequence[_Hello]) -> list[HelloAnswer | None]:
+        answers: list[HelloAnswer | None] = [None] * len(hellos)
+        left = list(enumerate(hellos))
+        while left:
+            # A runner that says hello twice has two sessions, one after the other. Sorted, so
+            # that no two statements wait for each other's rows.
+            first = {one[1].runner: one for one in reversed(left)}
+            left = [one for one in left if first[one[1].runner] is not one]
+            now = [first[runner] for runner in sorted(first)]
+            rows = await self._database.rows(
+                "runner_hellos",
+                {
+                    "ids": [hello.runner for _, hello in now],
+                    "token_hashes": [hello.token_hash for _, hello in now],
+                    "gateways": [hello.gateway for _, hello in now],
+                    "leases": [seconds(hello.lease) for _, hello in now],
+                },
+            )
+            known = {row["id"]: _hello_answer(row) for row in rows}
+            for place, hello in now:
+                answers[place] = known.get(hello.runner)
+        return answers
+
+    async def close(self) -> None:
+        """End what is on its way."""
+        await self._hellos.close()
 
     async def admit(self, runner: RunnerId, token: str) -> bool:
         """Let a runner whose host vouches for it in with *token*: once, before any session of it.
@@ -182,3 +213,8 @@ class RunnerStore:
         """Return the number of runners by (pool, state)."""
         rows = await self._database.rows("runner_counts")
         return {(row["pool"], row["state"]): row["runners"] for row in rows}
+
+
+def _hello_answer(row: Mapping[str, Any]) -> HelloAnswer:
+    run = None if row["run_id"] is None else RunId(str(row["run_id"]))
+    return HelloAnswer(row["state"], row["epoch"], row["pool"], run, row["attempt"])

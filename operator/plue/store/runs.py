@@ -2,7 +2,7 @@
 
 import re
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -24,6 +24,7 @@ from plue.domain.run import (
 )
 from plue.errors import ConflictError, NotFoundError
 from plue.store.database import Database, seconds
+from plue.store.together import Together
 from plue.wire.events import Reason, RunState, StepState
 from plue.wire.frames import Workspace
 from plue.wire.plan import Await, Plan, Text
@@ -63,6 +64,7 @@ class RunStore:
     def __init__(self, database: Database) -> None:
         """Read and write through *database*."""
         self._database = database
+        self._inserts = Together(self._insert)
 
     async def definition_files(self, revision: str, name: str) -> Mapping[str, str]:
         """Return a revision's files. Raises NotFoundError."""
@@ -75,10 +77,19 @@ class RunStore:
     async def insert(self, run: NewRun) -> bool:
         """Record and queue *run*; False when its id or its idempotency key is there already."""
         try:
-            return bool(await self._database.rows("insert_run", _run_parameters(run)))
+            return await self._inserts.ask(run)
         except ConflictError:
             # Somebody used the key at the same moment, and their transaction ended first.
             return False
+
+    async def _insert(self, runs: Sequence[NewRun]) -> list[bool]:
+        rows = await self._database.rows("insert_runs", {"runs": _json([*map(_row_of, runs)])})
+        made = {str(row["id"]) for row in rows}
+        return [str(uuid.UUID(run.id)) in made for run in runs]
+
+    async def close(self) -> None:
+        """End what is on its way."""
+        await self._inserts.close()
 
     async def by_key(self, key: str) -> RunId | None:
         """Return the run that this idempotency key made."""
@@ -188,8 +199,7 @@ def _reference(reference: str) -> dict[str, Any]:
     }
 
 
-def _run_parameters(run: NewRun) -> dict[str, Any]:
-    steps = run.plan.steps
+def _row_of(run: NewRun) -> dict[str, Any]:
     return {
         "id": run.id,
         "workflow": run.workflow,
@@ -200,26 +210,32 @@ def _run_parameters(run: NewRun) -> dict[str, Any]:
         "run_timeout": seconds(run.run_timeout),
         "queue_timeout": seconds(run.queue_timeout or _FOREVER),
         "cleanup_timeout": seconds(run.cleanup_timeout),
-        "inputs": _json(dict(run.inputs)),
-        "event": _json(dict(run.event)),
-        "workspace": run.workspace.model_dump_json(),
-        "env": _json(dict(run.env)),
+        "inputs": run.inputs,
+        "event": run.event,
+        "workspace": run.workspace,
+        "env": run.env,
         "attempts": run.attempts,
         "rerun_of": run.rerun_of,
         "idempotency_key": run.idempotency_key,
-        "plan": run.plan.model_dump_json(),
-        "step_names": [s.name for s in steps],
-        "step_kinds": [s.action.kind for s in steps],
-        "step_needs": [_json(list(s.needs)) for s in steps],
-        "step_branches": [_json(list(s.branch)) for s in steps],
-        "step_groups": [_json(list(s.group)) for s in steps],
-        "step_cleanups": [s.cleanup for s in steps],
-        "step_onces": [s.once for s in steps],
-        "step_shown": [s.action.shown for s in steps],
+        "plan": run.plan,
+        "steps": [
+            {
+                "name": step.name,
+                "ordinal": ordinal,
+                "kind": step.action.kind,
+                "needs": step.needs,
+                "branch": step.branch,
+                "cleanup": step.cleanup,
+                "once": step.once,
+                "shown": step.action.shown,
+                "shown_under": step.group,
+            }
+            for ordinal, step in enumerate(run.plan.steps, 1)
+        ],
         "queued_body": _json({"attempt": 1, "pool": run.pool, "priority": run.priority}),
         "plan_body": _json(plan_body(run.plan, attempt=1)),
         "digest": run.plan.digest,
-        "awaits": _json(run.plan.awaits),
+        "awaits": run.plan.awaits,
         "awaited": sorted({one.ref for one in run.plan.awaits}),
     }
 

@@ -41,7 +41,7 @@ async def first_output(world: World, history: int | None) -> list[Figure]:
         async with world.up(root, dsn=dsn, runners=warm) as up, up.client() as client:
             await _one(up, client, workspace, warm)
             with metered(world.parts(up)) as usage:
-                count = world.n(200 if files < _TREE_FILES else 50, 2)
+                count = world.n(100 if not files else 40, 2)
                 values = [await _one(up, client, workspace, warm) for _ in range(count)]
             figures.append(
                 Figure(

@@ -12,7 +12,9 @@ WITH batch AS (
        SET last_event = r.last_event + (b.last - b.first + 1), acked = b.last
       FROM batch b
      WHERE r.id = b.run_id AND r.attempt = b.attempt AND r.runner_id = b.runner_id
-       AND r.state = 'running' AND r.acked = b.first - 1
+       -- IS TRUE, here and elsewhere: found by id. The planner believes that hardly a run is active
+       -- at any time, and would compare each batch with every active run.
+       AND (r.state = 'running') IS TRUE AND r.acked = b.first - 1
     RETURNING r.id, r.attempt, r.last_event, r.log_day, b.last, b.place, now() AS time
 ), logged AS (
     INSERT INTO workflow_logs (log_day, run_id, n, type, step, time, body)

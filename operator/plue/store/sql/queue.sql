@@ -81,7 +81,7 @@ WITH given AS (
            waiting_reason = NULL, waiting_since = NULL, last_event = r.last_event + 1
       FROM given g
      WHERE r.id = g.run_id AND r.attempt = g.attempt AND r.runner_id = g.runner_id
-       AND r.state = 'claimed'
+       AND (r.state = 'claimed') IS TRUE
     RETURNING r.id, r.attempt, r.runner_id, r.last_event, r.log_day, now() AS time,
               extract(epoch FROM now() - r.claimed_at)::float8 AS claim_seconds
 ), attempts AS (
@@ -134,29 +134,37 @@ SELECT id AS run_id, runner_id, last_event FROM returned;
 
 -- name: queue_reasons
 -- Say for every queued run why it waits; only rows whose reason changes are written.
-WITH idle AS (
-    SELECT pool, count(*) AS present FROM runners WHERE state <> 'gone' GROUP BY pool
-), failing AS (
-    SELECT pool FROM runners
-     WHERE state = 'gone' AND connected_at IS NULL AND gone_at > now() - interval '2 minutes'
-     GROUP BY pool HAVING count(*) > 2
-), said AS (
-    SELECT r.id,
-           CASE WHEN r.not_before > now() THEN 'Lease'
-                WHEN p.name IS NULL THEN 'NoSuchPool'
-                WHEN COALESCE(idle.present, 0) >= p.maximum THEN 'PoolAtMaximum'
-                WHEN failing.pool IS NOT NULL THEN 'RunnersDoNotStart'
+-- What holds for a whole pool is found once a pool. A pool that turns runners over at its maximum
+-- is below it for moments: until a tenth of it is free, what was said of it stays.
+WITH waiting AS MATERIALIZED (
+    SELECT id, pool, waiting_reason, not_before > now() IS TRUE AS leased
+      FROM workflow_runs WHERE state = 'queued' ORDER BY number LIMIT 1000
+), places AS MATERIALIZED (
+    SELECT w.pool, p.name IS NOT NULL AS known, p.maximum,
+           (SELECT count(*) FROM runners n
+             WHERE n.pool = w.pool AND n.state <> 'gone') AS present,
+           (SELECT count(*) FROM runners n
+             WHERE n.pool = w.pool AND n.state = 'gone' AND n.connected_at IS NULL
+               AND n.gone_at > now() - interval '2 minutes') AS failed
+      FROM (SELECT DISTINCT pool FROM waiting) AS w LEFT JOIN pools p ON p.name = w.pool
+), said AS MATERIALIZED (
+    SELECT w.id, w.waiting_reason AS before,
+           CASE WHEN w.leased THEN 'Lease'
+                WHEN NOT p.known THEN 'NoSuchPool'
+                WHEN p.present >= p.maximum
+                  OR (w.waiting_reason = 'PoolAtMaximum' AND p.present > 0.9 * p.maximum)
+                THEN 'PoolAtMaximum'
+                WHEN p.failed > 2 THEN 'RunnersDoNotStart'
                 ELSE 'NoIdleRunner' END AS reason
-      FROM workflow_runs r
-      LEFT JOIN pools p ON p.name = r.pool
-      LEFT JOIN idle ON idle.pool = r.pool
-      LEFT JOIN failing ON failing.pool = r.pool
-     WHERE r.state = 'queued'
-     ORDER BY r.number LIMIT 1000
+      FROM waiting w JOIN places p USING (pool)
+), changed AS MATERIALIZED (
+    SELECT id, reason FROM said WHERE before IS DISTINCT FROM reason
 )
-UPDATE workflow_runs r SET waiting_reason = said.reason
-  FROM said
- WHERE r.id = said.id AND r.state = 'queued' AND r.waiting_reason <> said.reason
+-- Queued is what has neither a runner nor an end. Asked for by its state, the planner takes the
+-- index of active runs for a handful of rows, and compares each with each.
+UPDATE workflow_runs r SET waiting_reason = c.reason
+  FROM changed c
+ WHERE r.id = c.id AND r.runner_id IS NULL AND r.ended_at IS NULL
 RETURNING r.id AS run_id;
 
 -- name: queue_depths

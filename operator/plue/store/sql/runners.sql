@@ -35,9 +35,10 @@ SELECT count(*) AS queued FROM (
     SELECT 1 FROM workflow_runs WHERE state = 'queued' AND pool = %(pool)s
        AND (not_before IS NULL OR not_before <= now()) LIMIT 1000) AS waiting;
 
--- name: insert_runner
+-- name: insert_runners
 INSERT INTO runners (id, pool, host, token_hash)
-VALUES (%(id)s, %(pool)s, %(host)s, %(token_hash)s);
+SELECT n.id, %(pool)s, %(host)s, n.token_hash
+  FROM unnest(%(ids)s::text[], %(token_hashes)s::bytea[]) AS n (id, token_hash);
 
 -- name: runners_of_host
 SELECT id, state, extract(epoch FROM now() - created_at)::float8 AS age_seconds
@@ -57,15 +58,17 @@ UPDATE runners n
  WHERE n.id = g.id AND n.state <> 'gone'
 RETURNING n.id, n.run_id;
 
--- name: runner_hello
--- A runner connects: the newer session revokes the older. One row, or none for a wrong token,
--- a runner that nobody made, or one that is gone.
+-- name: runner_hellos
+-- Runners connect: the newer session revokes the older. A row per runner, none for a wrong token,
+-- a runner that nobody made, or one that is gone. No runner may be named twice.
 UPDATE runners n
-   SET gateway = %(gateway)s, epoch = n.epoch + 1, connected_at = COALESCE(n.connected_at, now()),
-       lease_until = now() + %(lease)s::interval,
+   SET gateway = g.gateway, epoch = n.epoch + 1, connected_at = COALESCE(n.connected_at, now()),
+       lease_until = now() + g.lease,
        state = CASE n.state WHEN 'starting' THEN 'idle' ELSE n.state END
- WHERE n.id = %(id)s AND n.token_hash = %(token_hash)s AND n.state <> 'gone'
-RETURNING n.state, n.epoch, n.pool, n.run_id, n.attempt;
+  FROM unnest(%(ids)s::text[], %(token_hashes)s::bytea[], %(gateways)s::text[],
+              %(leases)s::interval[]) AS g (id, token_hash, gateway, lease)
+ WHERE n.id = g.id AND n.token_hash = g.token_hash AND n.state <> 'gone'
+RETURNING n.id, n.state, n.epoch, n.pool, n.run_id, n.attempt;
 
 -- name: admit_runner
 -- A runner proved by its host who it is: from here on this token stands for it. Once.

@@ -1,49 +1,53 @@
--- name: insert_run
--- Make a run with its first attempt, its steps and its first two events, all or nothing.
--- One row (id, last_event, log_day); none when the id or the idempotency key exists already.
-WITH run AS (
+-- name: insert_runs
+-- Make runs with their first attempts, their steps and their first two events, all or nothing.
+-- A row (id) per run that is new; none where the id or the idempotency key exists already.
+WITH given AS MATERIALIZED (
+    SELECT * FROM json_to_recordset(%(runs)s::json) AS g (
+        id uuid, workflow text, revision text, trigger text, pool text, priority integer,
+        run_timeout interval, queue_timeout interval, cleanup_timeout interval, inputs json,
+        event json, workspace json, env json, attempts integer, rerun_of uuid,
+        idempotency_key text, plan json, steps json, digest text, awaits json, awaited text[],
+        queued_body text, plan_body text)
+), run AS (
     INSERT INTO workflow_runs (id, workflow, revision, trigger, pool, priority, run_timeout,
                                queue_deadline, cleanup_timeout, waiting_reason, waiting_since,
                                last_event)
-    SELECT %(id)s, %(workflow)s, %(revision)s, %(trigger)s, %(pool)s, %(priority)s,
-           %(run_timeout)s, now() + %(queue_timeout)s, %(cleanup_timeout)s,
-           'NoIdleRunner', now(), 2
-     WHERE NOT EXISTS (SELECT FROM workflow_run_specs
-                        WHERE idempotency_key = %(idempotency_key)s)
+    SELECT id, workflow, revision, trigger, pool, priority, run_timeout, now() + queue_timeout,
+           cleanup_timeout, 'NoIdleRunner', now(), 2
+      FROM given g
+     WHERE NOT EXISTS (SELECT FROM workflow_run_specs s
+                        WHERE s.idempotency_key = g.idempotency_key)
     ON CONFLICT (id) DO NOTHING
-    RETURNING id, last_event, log_day
+    RETURNING id, log_day
 ), spec AS (
     INSERT INTO workflow_run_specs (run_id, inputs, event, workspace, env, attempts, rerun_of,
                                     idempotency_key)
-    SELECT id, %(inputs)s, %(event)s, %(workspace)s, %(env)s, %(attempts)s, %(rerun_of)s,
-           %(idempotency_key)s
-      FROM run
+    SELECT id, inputs, event, workspace, env, attempts, rerun_of, idempotency_key
+      FROM run JOIN given USING (id)
 ), attempt AS (
     INSERT INTO workflow_attempts (run_id, attempt, plan)
-    SELECT id, 1, %(plan)s FROM run
+    SELECT id, 1, plan FROM run JOIN given USING (id)
 ), steps AS (
     INSERT INTO workflow_steps (run_id, attempt, name, ordinal, kind, needs, branch, cleanup,
                                 once, shown, shown_under)
     SELECT run.id, 1, s.name, s.ordinal, s.kind, s.needs, s.branch, s.cleanup, s.once, s.shown,
            s.shown_under
-      FROM run,
-           unnest(%(step_names)s::text[], %(step_kinds)s::text[], %(step_needs)s::json[],
-                  %(step_branches)s::json[], %(step_cleanups)s::boolean[],
-                  %(step_onces)s::boolean[], %(step_shown)s::text[], %(step_groups)s::json[])
-               WITH ORDINALITY AS s (name, kind, needs, branch, cleanup, once, shown, shown_under,
-                                     ordinal)
+      FROM run JOIN given USING (id),
+           json_to_recordset(given.steps) AS s (
+               name text, ordinal integer, kind text, needs json, branch json, cleanup boolean,
+               once boolean, shown text, shown_under json)
 ), stage AS (
     INSERT INTO workflow_stages (run_id, attempt, stage, digest, awaits, awaited, body)
-    SELECT id, 1, 1, %(digest)s, %(awaits)s, %(awaited)s, %(plan_body)s
-      FROM run WHERE cardinality(%(awaited)s::text[]) > 0
+    SELECT id, 1, 1, digest, awaits, awaited, plan_body
+      FROM run JOIN given USING (id) WHERE cardinality(awaited) > 0
 ), events AS (
     INSERT INTO workflow_logs (log_day, run_id, n, type, body)
     SELECT run.log_day, run.id, e.n, e.type, e.body
-      FROM run,
-           (VALUES (1, 'run_queued', %(queued_body)s), (2, 'plan_extended', %(plan_body)s))
+      FROM run JOIN given USING (id),
+           LATERAL (VALUES (1, 'run_queued', queued_body), (2, 'plan_extended', plan_body))
                AS e (n, type, body)
 )
-SELECT id, last_event, log_day FROM run;
+SELECT id FROM run;
 
 -- name: run_by_key
 -- The run that an idempotency key made; one row or none.
