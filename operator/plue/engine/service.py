@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import uuid
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import date, timedelta
 from functools import partial
@@ -78,8 +78,12 @@ class Engine:
         hosts: Sequence[Host] = (),
         secrets: Secrets | None = None,
         settings: EngineSettings | None = None,
+        passes: Collection[str] | None = None,
     ) -> None:
-        """Put the engine together; ``start`` begins its passes."""
+        """Put the engine together; ``start`` begins its passes, or those named by *passes*.
+
+        Whoever leaves passes out relies on another process that runs them.
+        """
         settings = settings or EngineSettings()
         metrics = Metrics()
         events = EventStore(database)
@@ -111,6 +115,9 @@ class Engine:
         self._started_at = 0.0
         self._stages = Stages(self.context, evaluator)
         self._loops = self._make_loops()
+        self._passes = [
+            loop for name, loop in self._loops.items() if passes is None or name in passes
+        ]
 
     # ── life ─────────────────────────────────────────────────────────────────────────────────────
 
@@ -130,12 +137,12 @@ class Engine:
         for host in self._hosts:
             host.on_change = self._loops[f"host-{host.kind}"].wake
         context.database.listen(self._heard, lost=self._wake_all)
-        for loop in self._loops.values():
+        for loop in self._passes:
             loop.start()
 
     async def close(self) -> None:
         """End the passes; runs and runners stay as they are."""
-        for loop in self._loops.values():
+        for loop in self._passes:
             await loop.close()
         await self._stages.close()
         await self.context.runs.close()
@@ -174,6 +181,8 @@ class Engine:
         return loops
 
     def _wake_pools(self) -> None:
+        if not self._hosts:
+            self.context.database.tell("pools")
         for host in self._hosts:
             self._loops[f"pool-{host.kind}"].wake()
 
@@ -191,6 +200,8 @@ class Engine:
                 self.context.feed.wake(RunId(name), number)
             elif kind == "queue":
                 self._loops["claim"].wake()
+            elif kind == "pools" and self._hosts:
+                self._wake_pools()
             elif kind == "budget" and self.context.sessions is not None:
                 self.context.sessions.budget_changed()
             elif (sessions := self.context.sessions) is not None and (

@@ -6,28 +6,19 @@ before the runners' pods were listed: what was not looked at is not gone.
 
 import asyncio
 import contextlib
-import logging
 import secrets
-import signal
 import socket
-from datetime import UTC, datetime
 
 import structlog
-from aiohttp import web
 
-from plue import __version__
-from plue.api.app import make_api
-from plue.api.models import Health, ServerInfo
-from plue.authoring.evaluator import Evaluator
+from plue.api.models import Health
 from plue.ending import end_tasks
 from plue.engine.loop import Loop
 from plue.engine.service import Engine
-from plue.engine.settings import EngineSettings
-from plue.errors import PlueError
 from plue.gateway.app import Gateway
-from plue.kube.access import ClusterAccess
 from plue.kube.announcing import Announcer
 from plue.kube.client import ApiClient
+from plue.kube.foundation import Foundation, health_of
 from plue.kube.lease import Leadership
 from plue.kube.login import Login
 from plue.kube.objects import POOLS, RUNS, WORKFLOWS
@@ -36,20 +27,17 @@ from plue.kube.pods import PodHost
 from plue.kube.pools import Pools
 from plue.kube.pruning import prune
 from plue.kube.runs import Runs
-from plue.kube.settings import OperatorOptions, address_of
+from plue.kube.servers import cluster_api
+from plue.kube.settings import OperatorOptions
 from plue.kube.watching import watch
 from plue.kube.workflows import Workflows
-from plue.store.blobs import Blobs
-from plue.store.database import Database
-from plue.store.migrations import migrate
 
-__all__ = ["Operator", "run_operator"]
+__all__ = ["Operator"]
 
 _log = structlog.get_logger(__name__)
 
 _RELIST_EVERY = 600.0
 _POLL = 2.0
-_HTTP_END_WITHIN = 2.0
 
 
 class Operator:
@@ -59,7 +47,8 @@ class Operator:
         """Prepare an operator for the cluster of *login*."""
         self._options = options
         self._login = login
-        self._parts = contextlib.AsyncExitStack()
+        self._base = Foundation(options, login)
+        self._parts = self._base.parts
         self._watching: asyncio.Task[None] | None = None
         self._leadership: Leadership | None = None
         self._is_ready = False
@@ -88,33 +77,27 @@ class Operator:
 
     async def _start(self) -> None:
         options = self._options
-        dsn = options.database.get_secret_value()
-        if applied := await migrate(dsn):
-            _log.info("migrated", scripts=applied)
-        database = await Database.open(dsn)
-        self._parts.push_async_callback(database.close)
-        evaluator = Evaluator()
-        await evaluator.start()
-        self._parts.push_async_callback(evaluator.close)
-        blobs = Blobs(options.data / "blobs")
-        api = ApiClient(self._login)
-        self._parts.push_async_callback(api.close)
+        api = await self._base.open_api()
         placing = RunnerPlacing(options.gateway_url, options.service_account)
         host = PodHost(api, namespace=options.namespace, placing=placing)
         self._parts.push_async_callback(host.close)
-        engine = Engine(
-            database=database,
-            evaluator=evaluator,
-            blobs=blobs,
-            hosts=[host],
-            settings=EngineSettings(pools=()),
-        )
+        engine = await self._base.open_engine(hosts=[host])
         api.count_in(engine.context.metrics)
-        gateway = Gateway(engine=engine, identity=host)
-        await self._serve(gateway.app, options.gateway_listen)
-        self._parts.push_async_callback(gateway.close)
-        await self._serve(self._make_api(engine, blobs, api), options.api_listen)
+        if options.alone:
+            await self._base.serve_health(lambda: self._health(engine), engine.metrics)
+        else:
+            gateway = Gateway(engine=engine, identity=host)
+            await self._base.serve(gateway.app, options.gateway_listen)
+            self._parts.push_async_callback(gateway.close)
+            app = cluster_api(engine, api, lambda: self._health(engine))
+            await self._base.serve(app, options.api_listen)
         await self._start_passes(engine, host, api)
+
+    async def _health(self, engine: Engine) -> Health:
+        health = await health_of(engine)
+        resources = "listed" if self._is_ready else "not listed yet"
+        checks = {**health.checks, "resources": resources}
+        return Health(ok=health.ok and self._is_ready, checks=checks)
 
     async def _start_passes(self, engine: Engine, host: PodHost, api: ApiClient) -> None:
         namespace = self._options.namespace
@@ -189,33 +172,6 @@ class Operator:
         await asyncio.wait({begun, self._watching}, return_when=asyncio.FIRST_COMPLETED)
         await end_tasks([begun])
 
-    def _make_api(self, engine: Engine, blobs: Blobs, api: ApiClient) -> web.Application:
-        async def health() -> Health:
-            try:
-                await engine.ping()
-            except PlueError as error:
-                return Health(ok=False, checks={"database": error.message})
-            resources = "listed" if self._is_ready else "not listed yet"
-            return Health(ok=self._is_ready, checks={"database": "ok", "resources": resources})
-
-        info = ServerInfo(version=__version__, mode="cluster", started_at=datetime.now(UTC))
-        return make_api(
-            engine=engine,
-            blobs=blobs,
-            access=ClusterAccess(api),
-            info=info,
-            metrics=engine.metrics,
-            ready=health,
-            local_tree=None,
-        )
-
-    async def _serve(self, app: web.Application, listen: str) -> None:
-        host, port = address_of(listen)
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=_HTTP_END_WITHIN)
-        await runner.setup()
-        self._parts.push_async_callback(runner.cleanup)
-        await web.TCPSite(runner, host, port).start()
-
 
 async def _set(event: asyncio.Event) -> None:
     await event.wait()
@@ -227,23 +183,3 @@ async def _end_watch(watching: asyncio.Task[None], stop: asyncio.Event) -> None:
         async with asyncio.timeout(5):
             await asyncio.wait([watching])
     await end_tasks([watching])
-
-
-def run_operator(options: OperatorOptions, login: Login) -> int:
-    """Run an operator until it is told to end; return the exit code. Raises PlueError."""
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s %(message)s")
-    return asyncio.run(_live(options, login))
-
-
-async def _live(options: OperatorOptions, login: Login) -> int:
-    stop = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    operator = Operator(options, login)
-    await operator.start()
-    await operator.run(stop)
-    await operator.close()
-    if not stop.is_set():
-        _log.error("operator_ended", remedy="the process ends, so that it is started anew")
-        return 1
-    return 0

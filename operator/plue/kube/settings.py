@@ -1,4 +1,4 @@
-"""Settings of `plue operator`, read once: from the command line, else from `PLUE_…` variables."""
+"""Settings of a cluster's processes, read once: from options, else from `PLUE_…` variables."""
 
 from pathlib import Path
 from typing import Self
@@ -8,21 +8,13 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from plue.errors import UsageError
 
-__all__ = ["OperatorOptions"]
+__all__ = ["DatabaseOptions", "EvaluatorOptions", "OperatorOptions", "address_of"]
 
 
-class OperatorOptions(BaseSettings):
-    """What the operator can be told."""
+class _Options(BaseSettings):
+    """Options of a command: from its command line, else from the environment."""
 
     model_config = SettingsConfigDict(env_prefix="PLUE_", frozen=True, extra="ignore")
-
-    database: SecretStr = Field(description="The Postgres that holds the engine's state.")
-    data: Path = Field(default=Path("/var/lib/plue"), description="Where archives are kept.")
-    namespace: str = Field(default="plue-runners", description="Where pools and pods live.")
-    service_account: str = Field(default="plue-runner", description="The pods' account.")
-    gateway_url: str = Field(description="The address at which pods reach the gateway.")
-    gateway_listen: str = Field(default="0.0.0.0:8701", description="Where the gateway listens.")
-    api_listen: str = Field(default="127.0.0.1:8700", description="Where the API listens.")
 
     @classmethod
     def load(cls, **given: object) -> Self:
@@ -40,8 +32,47 @@ class OperatorOptions(BaseSettings):
             raise UsageError(
                 f"--{name.replace('_', '-')} (or PLUE_{name.upper()}): {first['msg']}",
                 field=name,
-                remedy="see `plue operator --help`",
+                remedy="see the command's --help",
             ) from error
+
+
+class EvaluatorOptions(_Options):
+    """What the evaluator's server can be told."""
+
+    evaluator_token: SecretStr = Field(
+        min_length=16, description="What those who may ask it know, 16 characters or more."
+    )
+    evaluator_listen: str = Field(default="0.0.0.0:8703", description="Where it listens.")
+
+
+class DatabaseOptions(_Options):
+    """Where the state is."""
+
+    database: SecretStr = Field(description="The Postgres that holds the engine's state.")
+
+
+class OperatorOptions(DatabaseOptions):
+    """What operator, API and gateway can be told."""
+
+    data: Path = Field(default=Path("/var/lib/plue"), description="Where archives are kept.")
+    namespace: str = Field(default="plue-runners", description="Where pools and pods live.")
+    service_account: str = Field(default="plue-runner", description="The pods' account.")
+    gateway_url: str = Field(description="The address at which pods reach the gateway.")
+    gateway_listen: str = Field(default="0.0.0.0:8701", description="Where the gateway listens.")
+    api_listen: str = Field(default="127.0.0.1:8700", description="Where the API listens.")
+    health_listen: str = Field(
+        default="127.0.0.1:8702", description="Where health and metrics are served."
+    )
+    alone: bool = Field(
+        default=False, description="Whether `plue api` and `plue gateway` run by themselves."
+    )
+    migrate: bool = Field(
+        default=True, description="Whether to bring the database to this version's schema."
+    )
+    evaluator_url: str | None = Field(
+        default=None, description="Where `plue evaluator` is; unset: a process of our own."
+    )
+    evaluator_token: SecretStr = Field(default=SecretStr(""), description="What it must be told.")
 
 
 def address_of(listen: str) -> tuple[str, int]:

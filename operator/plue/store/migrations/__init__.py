@@ -16,7 +16,7 @@ import structlog
 from plue.errors import InternalError
 from plue.store.database import translated
 
-__all__ = ["migrate", "scripts"]
+__all__ = ["migrate", "missing", "scripts"]
 
 _log = structlog.get_logger(__name__)
 
@@ -34,8 +34,28 @@ def scripts() -> list[tuple[int, str, LiteralString]]:
     return sorted(found)
 
 
-async def migrate(dsn: str) -> list[str]:
+async def missing(dsn: str) -> list[str]:
+    """Return the names of the scripts that the database does not have yet.
+
+    Scripts that it has and this version does not know are no concern: within one version of the
+    chart the older one works on the newer one's schema. Raises UnavailableError.
+    """
+    with translated():
+        connection = await psycopg.AsyncConnection.connect(dsn, autocommit=True, connect_timeout=10)
+        async with connection:
+            found = await connection.execute("SELECT to_regclass('schema_migrations') IS NOT NULL")
+            row = await found.fetchone()
+            if row is None or not row[0]:
+                return [name for _, name, _ in scripts()]
+            rows = await connection.execute("SELECT number FROM schema_migrations")
+            applied = {number for (number,) in await rows.fetchall()}
+    return [name for number, name, _ in scripts() if number not in applied]
+
+
+async def migrate(dsn: str, *, newer: bool = False) -> list[str]:
     """Bring the database to this version's schema; return the names of what was applied.
+
+    With *newer*, scripts of a newer version that the database has already are let be.
 
     Raises UnavailableError when the database is away, InternalError when it holds a schema that
     this version does not know or a script that was changed after it was applied.
@@ -48,12 +68,12 @@ async def migrate(dsn: str) -> list[str]:
             )
             await connection.execute("SELECT pg_advisory_lock(%s)", (_LOCK,))
             try:
-                return await _apply(connection)
+                return await _apply(connection, newer=newer)
             finally:
                 await connection.execute("SELECT pg_advisory_unlock(%s)", (_LOCK,))
 
 
-async def _apply(connection: psycopg.AsyncConnection[Any]) -> list[str]:
+async def _apply(connection: psycopg.AsyncConnection[Any], *, newer: bool) -> list[str]:
     await connection.execute(
         "CREATE TABLE IF NOT EXISTS schema_migrations (number integer PRIMARY KEY,"
         " name text NOT NULL, sha256 text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now())"
@@ -62,7 +82,7 @@ async def _apply(connection: psycopg.AsyncConnection[Any]) -> list[str]:
     applied = dict(await cursor.fetchall())
     known = scripts()
     unknown = sorted(applied.keys() - {number for number, _, _ in known})
-    if unknown:
+    if unknown and not newer:
         raise InternalError(
             f"the database has migration {unknown[-1]}, which this version of Plue does not know",
             remedy="use the version of Plue that wrote it, or a newer one",

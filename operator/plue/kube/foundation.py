@@ -1,0 +1,194 @@
+"""What every server process of a cluster stands on: a schema, a store, an evaluator, an engine.
+
+The processes differ in what they put on it: the operator adds resources and pods, the gateway the
+runners' sessions, the API the users' side. Each may run several times.
+"""
+
+import asyncio
+import contextlib
+import logging
+import signal
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from datetime import timedelta
+from typing import Protocol
+
+import structlog
+from aiohttp import web
+
+from plue.api.models import Health
+from plue.authoring.evaluator import Evaluator
+from plue.engine.ports import Host
+from plue.engine.service import Engine
+from plue.engine.settings import EngineSettings
+from plue.errors import PlueError, UnavailableError
+from plue.kube.client import ApiClient
+from plue.kube.evaluating import RemoteEvaluator
+from plue.kube.login import Login
+from plue.kube.settings import OperatorOptions, address_of
+from plue.store.blobs import Blobs
+from plue.store.database import Database
+from plue.store.migrations import migrate, missing
+
+__all__ = ["Foundation", "Server", "health_of", "migrate_patiently", "run_server"]
+
+_log = structlog.get_logger(__name__)
+
+_HTTP_END_WITHIN = 2.0
+_SCHEMA_WITHIN = timedelta(minutes=5)
+_SCHEMA_EVERY = 1.0
+
+
+class Server(Protocol):
+    """One process between ``start`` and ``close``."""
+
+    async def start(self) -> None:
+        """Start all parts. Raises PlueError; nothing stays then."""
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Return at *stop*, or when a part has ended that must not."""
+
+    async def close(self) -> None:
+        """End cleanly."""
+
+
+class Foundation:
+    """The parts that all server processes share; they end in the opposite order."""
+
+    def __init__(self, options: OperatorOptions, login: Login) -> None:
+        """Prepare a process for the cluster of *login*."""
+        self.options = options
+        self.parts = contextlib.AsyncExitStack()
+        self._login = login
+
+    async def open_api(self) -> ApiClient:
+        """Return a client of the cluster's API server."""
+        api = ApiClient(self._login)
+        self.parts.push_async_callback(api.close)
+        return api
+
+    async def open_engine(
+        self, *, hosts: Sequence[Host] = (), passes: Collection[str] | None = None
+    ) -> Engine:
+        """Return an engine on the options' database, not started; *passes* are those it runs."""
+        options = self.options
+        dsn = options.database.get_secret_value()
+        await _prepare_schema(dsn, migrating=options.migrate)
+        database = await Database.open(dsn)
+        self.parts.push_async_callback(database.close)
+        evaluator = _evaluator(options)
+        self.parts.push_async_callback(evaluator.close)
+        await evaluator.start()
+        return Engine(
+            database=database,
+            evaluator=evaluator,
+            blobs=Blobs(options.data / "blobs"),
+            hosts=hosts,
+            settings=EngineSettings(pools=()),
+            passes=passes,
+        )
+
+    async def serve(self, app: web.Application, listen: str) -> None:
+        """Serve *app* at ``host:port`` from now on."""
+        host, port = address_of(listen)
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=_HTTP_END_WITHIN)
+        await runner.setup()
+        self.parts.push_async_callback(runner.cleanup)
+        await web.TCPSite(runner, host, port).start()
+
+    async def serve_health(
+        self,
+        ready: Callable[[], Awaitable[Health]],
+        metrics: Callable[[], Awaitable[tuple[bytes, str]]],
+    ) -> None:
+        """Serve `/healthz`, `/readyz` and `/metrics` on a port that no runner or user reaches."""
+
+        async def healthz(_: web.Request) -> web.Response:
+            # It answers: the loop turns. What is wrong elsewhere a restart would not mend.
+            return web.json_response({"ok": True})
+
+        async def readyz(_: web.Request) -> web.Response:
+            health = await ready()
+            return web.json_response(health.model_dump(), status=200 if health.ok else 503)
+
+        async def show_metrics(_: web.Request) -> web.Response:
+            text, kind = await metrics()
+            return web.Response(body=text, headers={"Content-Type": kind})
+
+        app = web.Application()
+        app.router.add_get("/healthz", healthz)
+        app.router.add_get("/readyz", readyz)
+        app.router.add_get("/metrics", show_metrics)
+        await self.serve(app, self.options.health_listen)
+
+
+def _evaluator(options: OperatorOptions) -> Evaluator:
+    if options.evaluator_url is None:
+        return Evaluator()
+    return RemoteEvaluator(options.evaluator_url, token=options.evaluator_token.get_secret_value())
+
+
+async def _prepare_schema(dsn: str, *, migrating: bool) -> None:
+    """Bring the schema to this version, or wait until somebody has. Raises UnavailableError."""
+    if migrating:
+        if applied := await migrate(dsn):
+            _log.info("migrated", scripts=applied)
+        return
+    end = asyncio.get_running_loop().time() + _SCHEMA_WITHIN.total_seconds()
+    while True:
+        try:
+            waits_for = ", ".join(await missing(dsn))
+        except UnavailableError as error:
+            waits_for = error.message
+        if not waits_for:
+            return
+        if asyncio.get_running_loop().time() > end:
+            raise UnavailableError(
+                f"the database is not at this version's schema: {waits_for}",
+                remedy="look at the job or container that runs `plue migrate`",
+            )
+        _log.info("waiting_for_schema", missing=waits_for)
+        await asyncio.sleep(_SCHEMA_EVERY)
+
+
+async def migrate_patiently(dsn: str, *, seconds: float) -> list[str]:
+    """Migrate as soon as the database answers; a newer schema is let be.
+
+    Raises UnavailableError when it did not answer within *seconds*.
+    """
+    end = asyncio.get_running_loop().time() + seconds
+    while True:
+        try:
+            return await migrate(dsn, newer=True)
+        except UnavailableError as error:
+            if asyncio.get_running_loop().time() > end:
+                raise
+            _log.info("waiting_for_database", error=error.message)
+        await asyncio.sleep(_SCHEMA_EVERY)
+
+
+async def health_of(engine: Engine) -> Health:
+    """Return whether the store answers."""
+    try:
+        await engine.ping()
+    except PlueError as error:
+        return Health(ok=False, checks={"database": error.message})
+    return Health(ok=True, checks={"database": "ok"})
+
+
+def run_server(server: Server) -> int:
+    """Run *server* until it is told to end; return the exit code. Raises PlueError."""
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s %(message)s")
+    return asyncio.run(_live(server))
+
+
+async def _live(server: Server) -> int:
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    await server.start()
+    await server.run(stop)
+    await server.close()
+    if not stop.is_set():
+        _log.error("server_ended", remedy="the process ends, so that it is started anew")
+        return 1
+    return 0
