@@ -87,9 +87,13 @@ lock: setup  ## Resolve the dependencies of pyproject.toml anew into requirement
 	uv pip compile runner_image/requirements.in --constraints requirements.lock --universal \
 	  --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url \
 	  --quiet -o runner_image/requirements.lock
+	uv pip compile pyproject.toml --extra local --extra kubernetes --constraints requirements.lock \
+	  --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+	  --no-emit-index-url --quiet -o server_image/requirements.lock
 
-crds: setup  ## Write crds/ from operator/plue/resources
+crds: setup  ## Write crds/ and the chart's from operator/plue/resources
 	python -m plue.resources crds
+	python -m plue.resources helm/plue/crds
 
 clean:  ## Remove the environment and caches
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis

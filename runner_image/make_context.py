@@ -20,6 +20,14 @@ _SHARED = ("__init__.py", "errors.py", "marks.py", "schemas.py", "templating", "
 def main(folder: Path) -> None:
     """Make the context in *folder*."""
     site = folder / "site"
+    install(site, _HERE / "requirements.lock")
+    copy_sources(site)
+    for name in ("Containerfile", "start"):
+        shutil.copy(_HERE / name, folder / name)
+
+
+def install(site: Path, lock: Path) -> None:
+    """Install what *lock* names into the folder *site*, for an image."""
     site.mkdir(parents=True, exist_ok=True)
     beside = Path(sys.executable).with_name("uv")
     uv = str(beside) if beside.exists() else "uv"
@@ -28,15 +36,12 @@ def main(folder: Path) -> None:
             uv, "pip", "install", "--quiet", "--target", str(site), "--require-hashes",
             "--only-binary", ":all:", "--python-version", "3.11",
             "--python-platform", f"{platform.machine()}-manylinux_2_28",
-            "--requirement", str(_HERE / "requirements.lock"),
+            "--requirement", str(lock),
         ],
         check=True,
     )  # fmt: skip
     for leftover in (*site.rglob("__pycache__"), site / "bin", site / ".lock"):
         shutil.rmtree(leftover, ignore_errors=True)
-    copy_sources(site)
-    for name in ("Containerfile", "start"):
-        shutil.copy(_HERE / name, folder / name)
 
 
 def copy_sources(site: Path) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-__all__ = ["api", "evaluator", "gateway", "migrate", "operator"]
+__all__ = ["api", "evaluator", "gateway", "migrate", "operator", "postgres", "smoke"]
 
 Dsn = Annotated[str | None, typer.Option(metavar="DSN", help="The Postgres that holds the state.")]
 Data = Annotated[
@@ -167,6 +167,9 @@ def migrate(
     wait: Annotated[
         float, typer.Option(metavar="SECONDS", help="How long the database may be away.")
     ] = 60.0,
+    resources: Annotated[
+        bool, typer.Option("--resources", help="The cluster's resource definitions too.")
+    ] = False,
 ) -> None:
     """Bring the database of a cluster to this version's schema; safe to repeat and beside servers.
 
@@ -181,3 +184,54 @@ def migrate(
     options = DatabaseOptions.load(database=database)
     applied = asyncio.run(migrate_patiently(options.database.get_secret_value(), seconds=wait))
     print("\n".join(applied) or "the schema is up to date")
+    if resources:
+        from plue.kube.definitions import apply_definitions
+        from plue.kube.login import find_login
+
+        print("\n".join(asyncio.run(apply_definitions(find_login(os.environ)))))
+
+
+def smoke(
+    *,
+    pool: Annotated[str, typer.Option(help="The RunnerPool to use.")] = "default",
+    api_url: Annotated[
+        str | None,
+        typer.Option("--api", metavar="URL", help="The API, to be asked whether it is ready."),
+    ] = None,
+    timeout: Annotated[
+        float, typer.Option(metavar="SECONDS", help="How long it may take.")
+    ] = 120.0,
+    context: Context = None,
+) -> None:
+    """Apply a WorkflowRun to the cluster, wait until it is Complete, and delete it."""
+    import asyncio
+
+    from plue.kube.login import find_login
+    from plue.kube.smoke import try_one_run
+
+    login = find_login(os.environ, context=context)
+    print(asyncio.run(try_one_run(login, pool=pool, api_url=api_url, seconds=timeout)))
+
+
+def postgres(
+    *,
+    data: Annotated[Path, typer.Option(help="Where it keeps its files.")] = Path(
+        "/var/lib/plue/postgres"
+    ),
+    listen: Annotated[str, typer.Option(metavar="ADDRESS", help="Where it listens.")] = "*",
+) -> None:
+    """Serve a small Postgres for trying Plue in a cluster; the password is PLUE_POSTGRES_PASSWORD.
+
+    One volume, no replica, no backup: a team brings a database of its own.
+
+    """
+    import asyncio
+
+    from plue.errors import UsageError
+    from plue.local.trial import TrialPostgres, serve_until_told
+
+    password = os.environ.get("PLUE_POSTGRES_PASSWORD", "")
+    if not password:
+        raise UsageError("PLUE_POSTGRES_PASSWORD is not set", field="password")
+    server = TrialPostgres(data, password=password, listen=listen)
+    asyncio.run(serve_until_told(server))

@@ -112,8 +112,9 @@ class Operator:
 
         async def relist() -> None:
             await host.relist()
-            for place, cache in ((WORKFLOWS, workflows), (POOLS, pools), (RUNS, runs)):
-                await prune(api, place, cache)
+            await prune(api, WORKFLOWS, workflows)
+            await prune(api, POOLS, pools, namespace=namespace)
+            await prune(api, RUNS, runs)
 
         metrics = engine.context.metrics
         loops = {
@@ -158,6 +159,7 @@ class Operator:
         self._watching = asyncio.create_task(
             watch(
                 self._login,
+                namespace=self._options.namespace,
                 workflows=lambda body, gone: workflows.saw(body, deleted=gone),
                 runs=lambda body, gone: runs.saw(body, deleted=gone),
                 pools=lambda body, gone: pools.saw(body, deleted=gone),

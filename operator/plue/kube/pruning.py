@@ -29,11 +29,14 @@ class Cache(Protocol):
         """Take in that the object of this UID does not exist any more."""
 
 
-async def prune(api: ApiClient, place: Place, cache: Cache) -> int:
-    """Tell *cache* what is gone; return how many. Raises NotFoundError without the definition."""
+async def prune(api: ApiClient, place: Place, cache: Cache, *, namespace: str | None = None) -> int:
+    """Tell *cache* what is gone, of all namespaces or of *namespace*; return how many.
+
+    Raises NotFoundError without the definition.
+    """
     known = dict(cache.identities())
     listed: set[str] = set()
-    async for page in api.pages(place, metadata_only=True):
+    async for page in api.pages(place, namespace=namespace, metadata_only=True):
         listed.update(item["metadata"]["uid"] for item in page["items"])
     gone = [uid for uid in known.keys() - listed if await _is_gone(api, place, uid, known[uid])]
     for uid in gone:

@@ -6,12 +6,13 @@ object. What it does not tell of, deletions during a gap of the watch, our own l
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import aiohttp
 import kopf
 
+from plue.ending import end_tasks
 from plue.kube.login import Login
 from plue.kube.pod_template import POOL_LABEL
 from plue.resources.crds import GROUP, RUNNER_POOL, VERSION, WORKFLOW, WORKFLOW_RUN, Kind
@@ -21,10 +22,13 @@ __all__ = ["Saw", "watch"]
 Saw = Callable[[Mapping[str, Any], bool], None]
 """Takes an object of the API, and whether it was deleted."""
 
+_END_WITHIN = 5.0
+
 
 async def watch(
     login: Login,
     *,
+    namespace: str,
     workflows: Saw,
     runs: Saw,
     pools: Saw,
@@ -32,20 +36,58 @@ async def watch(
     stop: asyncio.Event,
     ready: asyncio.Event,
 ) -> None:
-    """Watch until *stop*; *ready* is set when the watches have begun."""
-    registry = kopf.OperatorRegistry()
+    """Watch until *stop*; *ready* is set when the watches have begun.
+
+    Workflows and runs are watched everywhere, pools and pods in *namespace* alone: we have no
+    right to see those of others. kopf takes one scope per operator, so there are two of it.
+    """
+    everywhere, here = kopf.OperatorRegistry(), kopf.OperatorRegistry()
+    _register(everywhere, WORKFLOW, workflows)
+    _register(everywhere, WORKFLOW_RUN, runs)
+    _register(here, RUNNER_POOL, pools)
+    _register_pods(here, pods)
+    logging.getLogger("kopf").setLevel(logging.WARNING)
+    begun = [asyncio.Event(), asyncio.Event()]
+    both = [
+        asyncio.create_task(_operate(login, everywhere, [], stop=stop, ready=begun[0])),
+        asyncio.create_task(_operate(login, here, [namespace], stop=stop, ready=begun[1])),
+    ]
+    saying = asyncio.create_task(_say(begun, ready))
+    try:
+        await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        # Half a watch is none.
+        stop.set()
+        await asyncio.wait(both, timeout=_END_WITHIN)
+        await end_tasks([saying, *both])
+    for task in both:
+        if not task.cancelled():
+            task.result()
+
+
+async def _say(begun: Sequence[asyncio.Event], ready: asyncio.Event) -> None:
+    for one in begun:
+        await one.wait()
+    ready.set()
+
+
+async def _operate(
+    login: Login,
+    registry: kopf.OperatorRegistry,
+    namespaces: Sequence[str],
+    *,
+    stop: asyncio.Event,
+    ready: asyncio.Event,
+) -> None:
     sessions: list[aiohttp.ClientSession] = []
     _register_login(registry, login, sessions)
-    for kind, saw in ((WORKFLOW, workflows), (WORKFLOW_RUN, runs), (RUNNER_POOL, pools)):
-        _register(registry, kind, saw)
-    _register_pods(registry, pods)
-    logging.getLogger("kopf").setLevel(logging.WARNING)
     try:
         await kopf.operator(
             registry=registry,
             settings=_settings(),
             standalone=True,  # a Lease elects; kopf's peering would freeze everybody
-            clusterwide=True,
+            clusterwide=not namespaces,
+            namespaces=namespaces,
             stop_flag=stop,
             ready_flag=ready,
         )

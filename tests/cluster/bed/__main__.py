@@ -21,7 +21,7 @@ from pathlib import Path
 
 from cluster.bed.build import build_control, build_node, ensure_packages, find_kubectl
 from cluster.bed.control_plane import write_kubeconfig
-from cluster.bed.images import PAUSE, pause_archive, runner_archive
+from cluster.bed.images import PAUSE, pause_archive, runner_archive, server_archive
 from cluster.bed.namespaces import (
     die_with_parent,
     network_of,
@@ -31,7 +31,7 @@ from cluster.bed.namespaces import (
 from cluster.bed.node import Node, PodImages
 from cluster.bed.places import Places, places
 from cluster.bed.say import BedError, tell
-from cluster.bed.state import Running, find_running
+from cluster.bed.state import OurImages, Running, find_running
 
 _UP_WITHIN = 240.0
 
@@ -66,13 +66,15 @@ def main() -> int:
     return 0
 
 
-def _build(where: Places) -> tuple[Path, PodImages, str]:
+def _build(where: Places) -> tuple[Path, PodImages, OurImages]:
     ensure_packages()
     find_kubectl()
     control = build_control(where)
     build_node(where)
-    runner, name = runner_archive(where)
-    return control, PodImages([pause_archive(where), runner], pause=PAUSE), name
+    runner, runner_name = runner_archive(where)
+    server, server_name = server_archive(where)
+    archives = [pause_archive(where), runner, server]
+    return control, PodImages(archives, pause=PAUSE), OurImages(runner_name, server_name)
 
 
 def up(where: Places) -> Running:
@@ -82,13 +84,13 @@ def up(where: Places) -> Running:
         return running
     if os.geteuid() != 0:
         raise BedError("only root can make namespaces and mounts for a node")
-    control, images, runner = _build(where)
+    control, images, ours = _build(where)
     _remove_state(where)
     where.state.mkdir(parents=True)
     begun = time.monotonic()
     holder = os.fork()
     if holder == 0:
-        _hold(where, control, images, runner)
+        _hold(where, control, images, ours)
     while (running := find_running(where)) is None:
         ended, _ = os.waitpid(holder, os.WNOHANG)
         if ended or time.monotonic() - begun > _UP_WITHIN:
@@ -134,7 +136,7 @@ def _enter(where: Places, words: list[str]) -> int:
 # ── the process that holds the cluster ───────────────────────────────────────────────────────────
 
 
-def _hold(where: Places, control: Path, images: PodImages, runner: str) -> None:
+def _hold(where: Places, control: Path, images: PodImages, ours: OurImages) -> None:
     """Be the process that stays: never returns."""
     os.setsid()
     os.closerange(3, 1024)
@@ -160,7 +162,7 @@ def _hold(where: Places, control: Path, images: PodImages, runner: str) -> None:
     write_kubeconfig(kubeconfig, f"https://127.0.0.1:{port}", token)
     inner = where.state / "inner-kubeconfig"
     write_kubeconfig(inner, "https://127.0.0.1:6443", token)
-    Running.of(os.getpid(), init, str(kubeconfig), str(inner), runner).save(where)
+    Running.of(os.getpid(), init, str(kubeconfig), str(inner), ours).save(where)
     asyncio.run(_relay(relay))
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from cluster.bed.places import GO_MODULES, KUBERNETES, Places
 from cluster.bed.say import BedError, run, tell
 
-__all__ = ["build_control", "build_node", "ensure_packages", "find_kubectl"]
+__all__ = ["build_control", "build_helm", "build_node", "ensure_packages", "find_kubectl"]
 
 # Debian package → a file that shows that it is there.
 _PACKAGES = {
@@ -20,6 +20,7 @@ _PACKAGES = {
     "conntrack": "/usr/sbin/conntrack",
     "buildah": "/usr/bin/buildah",
     "mmdebstrap": "/usr/bin/mmdebstrap",
+    "nftables": "/usr/sbin/nft",
 }
 
 
@@ -53,7 +54,7 @@ def find_kubectl() -> str:
 
 
 def build_control(places: Places) -> Path:
-    """Return the program that is etcd, the control plane and the kubelet; build it if missing."""
+    """Return the program that is all of Kubernetes and etcd; build it if missing."""
     version = "k8s.io/component-base/version"
     major, minor, _ = KUBERNETES.split(".")
     flags = f"-X {version}.gitVersion=v{KUBERNETES} -X {version}.gitMajor={major}"
@@ -67,10 +68,18 @@ def build_control(places: Places) -> Path:
 
 
 def build_node(places: Places) -> None:
-    """Build containerd, gVisor and the pause program, where they are missing."""
+    """Build what a node needs, and helm, where they are missing."""
     _containerd(places)
     _gvisor(places)
     _go(places, "pause", "building pause", ["."])
+    package = "sigs.k8s.io/kube-network-policies/cmd"
+    _go(places, "policies", "building the agent of network policies", [package])
+    build_helm(places)
+
+
+def build_helm(places: Places) -> Path:
+    """Return helm; build it if missing."""
+    return _go(places, "helm", "building helm", ["helm.sh/helm/v3/cmd/helm"])
 
 
 def _containerd(places: Places) -> None:

@@ -14,10 +14,9 @@ from pathlib import Path
 from cluster.bed.places import REPOSITORY, Places
 from cluster.bed.say import run
 
-__all__ = ["PAUSE", "pause_archive", "runner_archive"]
+__all__ = ["PAUSE", "pause_archive", "runner_archive", "server_archive"]
 
 PAUSE = "localhost/pause:1"
-_RUNNER = REPOSITORY / "runner_image"
 _SUITE = "bookworm"
 _PACKAGES = "python3,ca-certificates,git,curl,jq,make,unzip,xz-utils,patch,procps"
 _LEFT_OUT = ("/usr/share/man/*", "/usr/share/locale/*", "/usr/share/doc/*")
@@ -39,16 +38,25 @@ def pause_archive(places: Places) -> Path:
 
 def runner_archive(places: Places) -> tuple[Path, str]:
     """Return the archive of the runner image, and the image's name."""
-    context = _fresh(places.work / "runner-context")
-    make = [sys.executable, _RUNNER / "make_context.py", context]
-    run("gathering the runner and its libraries", make)
+    return _ours(places, "runner")
+
+
+def server_archive(places: Places) -> tuple[Path, str]:
+    """Return the archive of the image of operator, API, gateway and evaluator, and its name."""
+    return _ours(places, "server")
+
+
+def _ours(places: Places, kind: str) -> tuple[Path, str]:
+    context = _fresh(places.work / f"{kind}-context")
+    make = [sys.executable, REPOSITORY / f"{kind}_image" / "make_context.py", context]
+    run(f"gathering the {kind} and its libraries", make)
     digest = _digest([context], f"{_SUITE} {_PACKAGES}")
-    name = f"localhost/plue-runner:{digest}"
-    archive = places.images / f"runner-{digest}.tar"
+    name = f"localhost/plue-{kind}:{digest}"
+    archive = places.images / f"{kind}-{digest}.tar"
     if not archive.exists():
         base = _base(places)
-        _build(places, "building the runner image", context, name, archive, base=base)
-        for older in places.images.glob("runner-*.tar"):
+        _build(places, f"building the {kind} image", context, name, archive, base=base)
+        for older in places.images.glob(f"{kind}-*.tar"):
             if older != archive:
                 older.unlink()
     return archive, name

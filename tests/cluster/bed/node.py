@@ -3,7 +3,9 @@
 This is the first process of its PID namespace. When it ends, the kernel ends everything else in
 it, and the mounts, interfaces and packet filters of its namespaces are gone with them.
 
-No packet leaves: the network namespace has a loopback and the pods' bridge, and nothing else.
+No packet leaves: the network namespace has a loopback, the node's own address and the pods' ends of
+their pairs, and nothing else. Every packet of a pod is routed, also to the pod beside it, so that
+the agent of network policies sees all of them.
 """
 
 import json
@@ -21,10 +23,13 @@ from cluster.bed.say import BedError
 __all__ = ["NODE", "Node", "PodImages"]
 
 NODE = "plue-node"
-BRIDGE = "plue0"
+_INTERFACE = "plue0"
 POD_RANGE = "10.244.0.0/16"
 GATEWAY = "10.244.0.1"
-"""The node's address on the pods' bridge: what a test binds there, pods can reach."""
+"""The node's address: what a test binds there, pods can reach where no policy forbids it."""
+
+_QUEUE = 100
+"""The packet queue at which the agent of network policies judges new connections."""
 
 _SOCKET = "/run/containerd/containerd.sock"
 
@@ -63,6 +68,7 @@ class Node:
         self._start_containerd(images)
         self._start_kubelet()
         self._wait_until_ready()
+        self._start_network()
 
     def check(self) -> None:
         """Raise BedError when a part has ended."""
@@ -89,16 +95,14 @@ class Node:
 
     def _prepare_network(self) -> None:
         _do("ip", "link", "set", "lo", "up")
-        # The bridge is made here and not by the first pod, so that the node has its address, and
-        # the fence stands, before there is any pod.
-        _do("ip", "link", "add", BRIDGE, "type", "bridge")
-        _do("ip", "address", "add", f"{GATEWAY}/16", "dev", BRIDGE)
-        _do("ip", "link", "set", BRIDGE, "up")
+        # The address is there before any pod: each pod's pair of interfaces has it too.
+        _do("ip", "link", "add", _INTERFACE, "type", "dummy")
+        _do("ip", "address", "add", f"{GATEWAY}/32", "dev", _INTERFACE)
+        _do("ip", "link", "set", _INTERFACE, "up")
         Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
-        _do("iptables", "-I", "FORWARD", "-i", BRIDGE, "!", "-o", BRIDGE, "-j", "REJECT")
-        # There is no kube-proxy: the API server's service address leads to it by this one rule.
+        # The API server has no endpoints as far as kube-proxy knows: one rule leads pods to it.
         redirect = ("-p", "tcp", "--dport", "443", "-j", "DNAT", "--to-destination")
-        service = ("-i", BRIDGE, "-d", "10.96.0.1")
+        service = ("-i", "veth+", "-d", "10.96.0.1")
         _do("iptables", "-t", "nat", "-I", "PREROUTING", *service, *redirect, f"{GATEWAY}:6443")
         cni = self._state / "cni"
         cni.mkdir(parents=True, exist_ok=True)
@@ -174,6 +178,45 @@ class Node:
             ],
         )
 
+    def _start_network(self) -> None:
+        """Start what gives Services their addresses, and what enforces NetworkPolicies."""
+        self._processes.start(
+            "kube-proxy",
+            [
+                self._control,
+                "kube-proxy",
+                f"--kubeconfig={self._plane.kubeconfig}",
+                "--proxy-mode=iptables",
+                f"--hostname-override={NODE}",
+                f"--cluster-cidr={POD_RANGE}",
+                "--conntrack-max-per-core=0",  # limits of the whole machine are not ours
+                "--conntrack-tcp-timeout-established=0s",
+                "--conntrack-tcp-timeout-close-wait=0s",
+                "--iptables-min-sync-period=100ms",
+            ],
+        )
+        # The agent knows only how to find the API server from within a pod.
+        account = Path("/run/secrets/kubernetes.io/serviceaccount")
+        account.mkdir(parents=True)
+        (account / "token").write_text(self._plane.token)
+        (account / "ca.crt").write_text(self._plane.certificate.read_text())
+        api = {"KUBERNETES_SERVICE_HOST": GATEWAY, "KUBERNETES_SERVICE_PORT": "6443"}
+        self._processes.start(
+            "policies",
+            [
+                self._places.programs / "policies",
+                f"--hostname-override={NODE}",
+                f"--nfqueue-id={_QUEUE}",
+                "--disable-nri",
+                "--netfilter-bug-1766-fix=false",
+                "--metrics-bind-address=127.0.0.1:9080",
+            ],
+            environment=os.environ | api,
+        )
+        # It asks itself about what is forwarded, but not about what is for the node itself, where
+        # the API server and the kubelet are: that is asked of it here.
+        _do("nft", _FOR_THE_NODE)
+
     def _wait_until_ready(self) -> None:
         template = "{.status.conditions[?(@.type=='Ready')].status}"
 
@@ -195,15 +238,22 @@ class Node:
         return done.stdout.strip()
 
 
+_FOR_THE_NODE = f"""
+table inet plue_bed {{
+  chain input {{
+    type filter hook input priority 0; policy accept;
+    ct state established,related accept
+    iifname "veth*" queue num {_QUEUE}
+  }}
+}}
+"""
+
 _CNI = {
     "cniVersion": "0.4.0",
     "name": "plue",
     "plugins": [
         {
-            "type": "bridge",
-            "bridge": BRIDGE,
-            "isGateway": True,
-            "hairpinMode": True,
+            "type": "ptp",
             "ipam": {
                 "type": "host-local",
                 "ranges": [[{"subnet": POD_RANGE}]],

@@ -8,9 +8,17 @@ from typing import Self
 
 from cluster.bed.places import Places
 
-__all__ = ["Running", "find_running"]
+__all__ = ["OurImages", "Running", "find_running"]
 
 _FILE = "running.json"
+
+
+@dataclass(frozen=True, slots=True)
+class OurImages:
+    """The names of the images that this repository makes."""
+
+    runner: str
+    server: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,11 +33,12 @@ class Running:
     inner_kubeconfig: str
     """For what runs in the cluster's network."""
     runner_image: str
+    server_image: str
 
     @classmethod
-    def of(cls, pid: int, init: int, kubeconfig: str, inner: str, runner: str) -> Self:
+    def of(cls, pid: int, init: int, kubeconfig: str, inner: str, images: OurImages) -> Self:
         """Describe the cluster that process *pid* holds."""
-        return cls(pid, _birth(pid), init, kubeconfig, inner, runner)
+        return cls(pid, _birth(pid), init, kubeconfig, inner, images.runner, images.server)
 
     def is_alive(self) -> bool:
         """Return whether that very process is still there."""
