@@ -48,7 +48,8 @@ async def try_one_run(login: Login, *, pool: str, api_url: str | None, seconds: 
             await _complete(api, login.namespace, name, seconds)
         finally:
             await api.delete(RUNS, login.namespace, name)
-    return f"{name} was complete {asyncio.get_running_loop().time() - begun:.1f} s after it was applied"
+    took = asyncio.get_running_loop().time() - begun
+    return f"{name} was complete {took:.1f} s after it was applied"
 
 
 async def _complete(api: ApiClient, namespace: str, name: str, seconds: float) -> None:
@@ -56,7 +57,7 @@ async def _complete(api: ApiClient, namespace: str, name: str, seconds: float) -
     while True:
         status = (await api.get(RUNS, namespace, name)).get("status") or {}
         held = {c["type"] for c in status.get("conditions", []) if c["status"] == "True"}
-        standing = f"{status.get('phase', 'unseen')}, {status.get('reason', '')}: {status.get('message', '')}"
+        standing = ", ".join(str(status[k]) for k in ("phase", "reason", "message") if k in status)
         if "Complete" in held:
             return
         if "Failed" in held:

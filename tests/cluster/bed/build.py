@@ -20,7 +20,6 @@ _PACKAGES = {
     "conntrack": "/usr/sbin/conntrack",
     "buildah": "/usr/bin/buildah",
     "mmdebstrap": "/usr/bin/mmdebstrap",
-    "nftables": "/usr/sbin/nft",
 }
 
 

@@ -96,7 +96,7 @@ class Node:
     def _prepare_network(self) -> None:
         _do("ip", "link", "set", "lo", "up")
         # The address is there before any pod: each pod's pair of interfaces has it too.
-        _do("ip", "link", "add", _INTERFACE, "type", "dummy")
+        _do("ip", "link", "add", _INTERFACE, "type", "bridge")
         _do("ip", "address", "add", f"{GATEWAY}/32", "dev", _INTERFACE)
         _do("ip", "link", "set", _INTERFACE, "up")
         Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
@@ -213,9 +213,16 @@ class Node:
             ],
             environment=os.environ | api,
         )
-        # It asks itself about what is forwarded, but not about what is for the node itself, where
-        # the API server and the kubelet are: that is asked of it here.
-        _do("nft", _FOR_THE_NODE)
+        # Its own rules need a kernel with nft_queue, and say nothing about what is for the node
+        # itself, where the API server and the kubelet are. These ask it about both.
+        known = ("-m", "conntrack", "--ctstate", "ESTABLISHED,RELATED", "-j", "RETURN")
+        ask = ("-j", "NFQUEUE", "--queue-num", str(_QUEUE))
+        mangle = ("iptables", "-t", "mangle", "-A")
+        _do(*mangle, "POSTROUTING", *known)
+        _do(*mangle, "POSTROUTING", "-m", "owner", "--uid-owner", "0", "-j", "RETURN")
+        _do(*mangle, "POSTROUTING", "-o", "veth+", *ask)
+        _do(*mangle, "INPUT", *known)
+        _do(*mangle, "INPUT", "-i", "veth+", *ask)
 
     def _wait_until_ready(self) -> None:
         template = "{.status.conditions[?(@.type=='Ready')].status}"
@@ -237,16 +244,6 @@ class Node:
         )
         return done.stdout.strip()
 
-
-_FOR_THE_NODE = f"""
-table inet plue_bed {{
-  chain input {{
-    type filter hook input priority 0; policy accept;
-    ct state established,related accept
-    iifname "veth*" queue num {_QUEUE}
-  }}
-}}
-"""
 
 _CNI = {
     "cniVersion": "0.4.0",
