@@ -4,11 +4,13 @@ These names exist only inside the evaluator's sandbox; importing them elsewhere 
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, NoReturn, SupportsIndex, TypeAlias, overload
+from typing import Any, Literal, NoReturn, SupportsIndex, TypeAlias, TypeVar, overload
 
 from typing_extensions import override
 
 __version__: str
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
 
 Duration: TypeAlias = str | int | float
 """``"30m"``, ``"90s"``, ``"1h30m"``, or seconds."""
@@ -302,6 +304,15 @@ def workflow(
 
     *attempts* is how often a run may be tried when its runner is lost. *idle_timeout* is the
     default of every step.
+    """
+
+@overload
+def tool(function: _Function, /) -> _Function: ...
+@overload
+def tool(*, timeout: Duration | None = None) -> Callable[[_Function], _Function]:
+    """Declare a tool of agents, in `.plue/tools/*.py`: `//tools:name` in a prompt's `tools`.
+
+    Its docstring is what the model is told; the types of its parameters are its input's schema.
     """
 
 def push(

@@ -2,29 +2,26 @@
 
 import asyncio
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable
 from importlib import import_module
 from time import monotonic
 from typing import Any
 
-from pydantic import JsonValue
-
-from plue.schemas import filled, options_of, problems
-from plue.templating.faults import FaultKind, TemplateFault
 from plue.wire.events import Reason, StepState
 from plue.wire.model_access import StepClaim, step_token
-from plue.wire.plan import Prompt, Ref, Step
+from plue.wire.plan import Prompt, Step
 from plue_runner.capture import Capture
 from plue_runner.faults import Fault
-from plue_runner.model.equipment import toolbox_of
+from plue_runner.model.equipment import Equipment
 from plue_runner.model.line import Line
+from plue_runner.model.rendering import inputs_of, rendered_prompt
 from plue_runner.model.telling import Teller
+from plue_runner.model.tools import current_use
 from plue_runner.outputs import check_sizes
 from plue_runner.step import Ended, Setting, complete, journal_start
 from plue_runner.trial import Stop, Trial
-from plue_runner.values import Values
 
-__all__ = ["PromptRun", "inputs_of", "preload", "rendered_prompt"]
+__all__ = ["PromptRun", "preload"]
 
 DEFAULT_CLIENT = "anthropic/claude-sonnet"
 
@@ -127,23 +124,26 @@ class PromptRun:
         await setting.journal.known()
         assignment = setting.assignment
         claim = StepClaim(run=assignment.run, attempt=assignment.attempt, step=step.name)
-        tell = Teller(setting.journal, step.name, assignment.attempt, this.number)
-        line = Line(
-            base=setting.models.base,
-            token=step_token(claim, setting.models.token),
-            tell=tell,
-            run_name=assignment.run_name,
-            waits=self._waits,
-            goes_on=self._goes_on,
-        )
+
+        def line(tool: str | None = None) -> Line:
+            return Line(
+                base=setting.models.base,
+                token=step_token(claim, setting.models.token),
+                tell=Teller(setting.journal, step.name, assignment.attempt, this.number, tool=tool),
+                run_name=assignment.run_name,
+                waits=self._waits,
+                goes_on=self._goes_on,
+            )
+
+        own = line()
         try:
             if prompt.kind == "llm":
-                await self._answer(this, line, text)
+                await self._answer(this, own, text)
             else:
-                await self._agent(this, line, text)
+                await self._agent(this, own, text, line)
         finally:
-            tell.flush()
-            await line.close()
+            own.tell.flush()
+            await own.close()
         check_sizes(this.outputs, assignment.limits)
 
     async def _answer(self, this: Trial, line: Line, text: str) -> None:
@@ -155,21 +155,26 @@ class PromptRun:
         this.outputs.update(fields)
         self._keep(this, said)
 
-    async def _agent(self, this: Trial, line: Line, text: str) -> None:
+    async def _agent(
+        self, this: Trial, line: Line, text: str, another: Callable[[str], Line]
+    ) -> None:
         from plue_runner.model.agent import MAX_TURNS, Agent
 
         setting, prompt = self._setting, self._prompt
         kept = setting.places.temporary / f"results-{self._key()}-{this.number}"
-        toolbox, server_tools = toolbox_of(prompt, self._step, setting, this.number, kept)
-        agent = Agent(
-            line=line,
-            client=prompt.client or DEFAULT_CLIENT,
-            toolbox=toolbox,
-            server_tools=server_tools,
-            schema=self._step.output_schema,
-            max_turns=prompt.max_turns or MAX_TURNS,
+        equipment = Equipment(
+            self._step, setting, this.number, kept, lambda: another(current_use()), DEFAULT_CLIENT
         )
-        result = await agent.run(text)
+        async with equipment.of(prompt) as (toolbox, server_tools):
+            agent = Agent(
+                line=line,
+                client=prompt.client or DEFAULT_CLIENT,
+                toolbox=toolbox,
+                server_tools=server_tools,
+                schema=self._step.output_schema,
+                max_turns=prompt.max_turns or MAX_TURNS,
+            )
+            result = await agent.run(text)
         this.agent |= {"status": result.status, "summary": result.summary, "turns": result.turns}
         this.outputs.update(result.outputs)
         self._keep(this, result.summary)
@@ -199,52 +204,3 @@ def preload() -> None:
 async def _loaded() -> None:
     preload()
     await asyncio.shield(_LOADING[0])
-
-
-# ── the prompt ───────────────────────────────────────────────────────────────────────────────────
-
-
-def inputs_of(prompt: Prompt, values: Values) -> dict[str, JsonValue]:
-    """Return the prompt's inputs as plain JSON, defaults filled in, checked by their schema.
-
-    Raises Fault: MissingValue for what is absent or null and may not be, InvalidInput for what
-    does not fit.
-    """
-    fields = prompt.inputs_schema.get("properties")
-    schemas = fields if isinstance(fields, dict) else {}
-    found: dict[str, JsonValue] = {}
-    for name, given in prompt.inputs.items():
-        value = values.json(given)
-        schema = schemas.get(name)
-        optional = isinstance(schema, dict) and options_of(schema)[1]
-        if value is None and isinstance(given, Ref) and not optional:
-            raise values.missing(given)
-        found[name] = value
-    problem = next(problems(prompt.inputs_schema, found, prompt.prompt), None)
-    if problem is not None:
-        raise Fault(
-            Reason.INVALID_INPUT,
-            problem,
-            remedy=f"pass what the inputs of {prompt.template} declare",
-        )
-    whole = filled(prompt.inputs_schema, found, nulls=True)
-    return whole if isinstance(whole, dict) else found
-
-
-def rendered_prompt(
-    prompt: Prompt, values: Mapping[str, JsonValue], schema: Mapping[str, JsonValue] | None
-) -> str:
-    """Return the text that the model is given. Raises Fault (PromptFailed) with file and line."""
-    from plue.templating.rendering import render
-
-    try:
-        return render(prompt.template, prompt.sources, values, output_schema=schema)
-    except TemplateFault as fault:
-        limit = fault.kind is FaultKind.LIMIT
-        raise Fault(
-            Reason.VALUE_TOO_LARGE
-            if limit and "characters" in fault.message
-            else Reason.PROMPT_FAILED,
-            f"{fault.file}:{fault.line}: {fault.message}",
-            remedy=fault.remedy,
-        ) from None

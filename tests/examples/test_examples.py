@@ -164,6 +164,14 @@ def test_a_model_writes_the_release_notes(house: House) -> None:
     assert run.outputs["notes"].count("\n- ") == 3
 
 
+def test_an_agent_uses_tools_of_the_repository(house: House) -> None:
+    """A function of `.plue/tools` and a prompt are tools; their results decide how the run ends."""
+    run = house.run(house.copy("own-tools"), "triage")
+    assert (run.state, run.steps["triage"]["state"]) == ("failed", "succeeded"), run.message
+    assert run.message is not None
+    assert "first of all: quote the name" in run.message
+
+
 RELEASE = {"version": "1.2.0", "channel": "stable", "notes": "Faster, and `$(safe)` too."}
 
 

@@ -70,7 +70,7 @@ def test_an_agent_has_tools_and_turns_that_a_call_may_change(sandbox: Sandbox) -
     """Options of the call outrank the front matter."""
     body = (
         'FixErrors(errors="e", issues=[])\n'
-        'FixErrors(name="second", errors="e", issues=[], tools=["glob", "//tools:lint"], '
+        'FixErrors(name="second", errors="e", issues=[], tools=["glob", "grep"], '
         'max_turns=3, client="anthropic/claude-opus")'
     )
     found = steps(sandbox, body)
@@ -79,7 +79,7 @@ def test_an_agent_has_tools_and_turns_that_a_call_may_change(sandbox: Sandbox) -
         "agent", ("read_file", "edit_file", "shell"), 20,
     )  # fmt: skip
     assert (second.tools, second.max_turns, second.client) == (
-        ("glob", "//tools:lint"), 3, "anthropic/claude-opus",
+        ("glob", "grep"), 3, "anthropic/claude-opus",
     )  # fmt: skip
     assert found["second"].needs == ("fix-errors",)
 

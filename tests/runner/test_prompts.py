@@ -9,7 +9,7 @@ from runner.scripted import ScriptedGateway, a_plan, an_assignment, sh
 from plue.wire.events import Reason, StepState
 from plue.wire.plan import Fields, Items, Json, Lit, Prompt, Ref, Step, Template
 from plue_runner.faults import Fault
-from plue_runner.prompting import inputs_of, rendered_prompt
+from plue_runner.model.rendering import inputs_of, rendered_prompt
 from plue_runner.values import Result, Values
 
 MAIN = ".plue/prompts/review.prompt.md"

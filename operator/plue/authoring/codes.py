@@ -112,6 +112,8 @@ class Code(StrEnum):
     PROMPT_BROKEN = "PLU721"
     PROMPT_CALL = "PLU722"
     PROMPT_INPUT = "PLU723"
+    TOOL = "PLU730"
+    UNKNOWN_TOOL = "PLU731"
     CONFIG_SYNTAX = "PLU801"
     CONFIG_KEY = "PLU802"
     CONFIG_VALUE = "PLU803"
@@ -752,6 +754,23 @@ _TEXTS: Final[tuple[tuple[Code, str, str], ...]] = (
         (
             "The types of the front matter hold: unknown inputs, missing ones and values of "
             "another type are errors when the plan is made."
+        ),
+    ),
+    (
+        Code.TOOL,
+        "The tool cannot be given to a model",
+        (
+            "A function below @tool in .plue/tools/*.py has a docstring, which the model is told, "
+            "and parameters with types, which become the JSON Schema of its input."
+        ),
+    ),
+    (
+        Code.UNKNOWN_TOOL,
+        "There is no such tool",
+        (
+            "Agents have the built-in tools, //tools:name (a function below @tool in "
+            ".plue/tools/*.py), //prompts:name (a prompt of type llm), and mcp:server or "
+            "mcp:server/tool of the servers in .plue/config.yaml."
         ),
     ),
     (

@@ -28,6 +28,8 @@ CONFIG_FILE: Final = ".plue/config.yaml"
 _MOST_ERRORS: Final = 50
 """More help nobody, and each costs a search for what was meant."""
 
+_CLIENT: Final = r"^[a-z][a-z0-9_-]*/[A-Za-z0-9][\w.:-]*$"
+_SERVER: Final = r"^[a-z0-9][a-z0-9_-]{0,31}$"
 _POOL: Final = r"^[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?$"
 
 
@@ -59,6 +61,35 @@ Duration = Annotated[
     Annotated[str, Field(strict=True)] | Annotated[float, Field(strict=True, gt=0)],
     AfterValidator(_a_duration),
 ]
+
+
+class McpServer(BaseModel):
+    """A program that speaks the Model Context Protocol over its standard input and output."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    command: Annotated[list[StrictStr], Field(min_length=1)] = Field(
+        description="The program and its arguments; it starts in the workspace, without a shell.",
+        examples=[["python3", "tools/tickets.py"]],
+    )
+    env: dict[Annotated[str, AfterValidator(_an_environment_name)], StrictStr] = Field(
+        default_factory=dict,
+        description="Its environment: beside PATH, HOME, LANG and TMPDIR it sees nothing else.",
+    )
+    secrets: list[Annotated[str, AfterValidator(_an_environment_name)]] = Field(
+        default_factory=list,
+        description="Secrets that it is given as environment variables of the same names.",
+    )
+    timeout: Duration | None = Field(
+        default=None, description="How long it may take to start, or to answer.", examples=["60s"]
+    )
+
+    def wire(self) -> dict[str, Any]:
+        """Return it as a plan holds it."""
+        env: dict[str, Any] = {name: [{"text": text}] for name, text in self.env.items()}
+        env |= {name: [{"secret": name}] for name in self.secrets}
+        seconds = None if self.timeout is None else seconds_of(self.timeout, "timeout")
+        return {"kind": "mcp", "command": self.command, "env": env, "timeout_seconds": seconds}
 
 
 class Config(BaseModel):
@@ -94,14 +125,24 @@ class Config(BaseModel):
         default=None,
         description="Environment variables of every step; a workflow's own `env=` outranks them.",
     )
+    client: Annotated[StrictStr, Field(pattern=_CLIENT)] | None = Field(
+        default=None,
+        description="The model of prompts that name none.",
+        examples=["anthropic/claude-sonnet"],
+    )
+    mcp: dict[Annotated[str, Field(pattern=_SERVER)], McpServer] | None = Field(
+        default=None, description="MCP servers whose tools agents may be given, by name."
+    )
 
+
+_OF_MODELS: Final = frozenset({"client", "mcp"})
+"""What prompts use; the rest are defaults of workflows."""
 
 NOT_YET: Final[Mapping[str, str]] = {
     "image": "runners of a local server are processes; pools of a cluster have images",
     "budget": "budgets are given to the server, not to a project",
     "budgets": "budgets are given to the server, not to a project",
-    "client": "there is one model client",
-    "clients": "there is one model client",
+    "clients": "client names and model ids are settings of the server",
     "secrets": "secrets are named where they are used",
     "concurrency": "runs of one workflow do not exclude each other",
     "cache": "nothing is cached between runs",
@@ -117,8 +158,17 @@ class ConfigFile:
     diagnostics: tuple[Diagnostic, ...] = ()
 
     def defaults(self) -> dict[str, Any]:
-        """Return what is set, as the evaluator takes it."""
-        return self.config.model_dump(mode="json", exclude_none=True)
+        """Return what is set for workflows, as the evaluator takes it."""
+        return self.config.model_dump(mode="json", exclude_none=True, exclude=set(_OF_MODELS))
+
+    def models(self) -> dict[str, Any]:
+        """Return what is set for prompts; servers as ``plue.wire.plan.Server`` dumps them."""
+        found: dict[str, Any] = {}
+        if self.config.client is not None:
+            found["client"] = self.config.client
+        if self.config.mcp:
+            found["mcp"] = {name: server.wire() for name, server in self.config.mcp.items()}
+        return found
 
 
 def parse_config(text: str, file: str = CONFIG_FILE) -> ConfigFile:
@@ -185,21 +235,22 @@ def _wrong(located: Located) -> Iterator[tuple[Code, str, Mark, str]]:
             continue
         told.add(where)
         if error["type"] == "extra_forbidden":
-            yield _unknown(str(path[0]), located.mark_of(where, key=True))
+            inner = list(McpServer.model_fields) if len(path) > 1 else None
+            yield _unknown(str(path[-1]), located.mark_of(where, key=True), inner)
         else:
             yield _wrong_value(error, where, located)
 
 
-def _unknown(name: str, mark: Mark) -> tuple[Code, str, Mark, str]:
-    if name in NOT_YET:
+def _unknown(name: str, mark: Mark, inner: list[str] | None) -> tuple[Code, str, Mark, str]:
+    if inner is None and name in NOT_YET:
         return (
             Code.UNSUPPORTED,
             f"`{name}` has no effect in this version: {NOT_YET[name]}",
             mark,
             f"remove `{name}`",
         )
-    known = list(Config.model_fields)
-    near = get_close_matches(name, [*known, *NOT_YET], n=1, cutoff=0.6)
+    known = inner or list(Config.model_fields)
+    near = get_close_matches(name, known if inner else [*known, *NOT_YET], n=1, cutoff=0.6)
     hint = f" — did you mean `{near[0]}`?" if near else ""
     remedy = "it has: " + ", ".join(known)
     return Code.CONFIG_KEY, f"there is no key `{name}`{hint}", mark, remedy
@@ -209,6 +260,8 @@ _REMEDIES: Final = {
     "pool": "write the name of a pool: lower-case letters, digits, dots and dashes",
     "attempts": "write a whole number from 1 to 10",
     "env": 'write names and texts: CI: "true"',
+    "client": "write provider/model: anthropic/claude-sonnet",
+    "mcp": 'write `tickets:` below it, and below that `command: ["python3", "tickets.py"]`',
 }
 
 

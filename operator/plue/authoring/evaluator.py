@@ -493,7 +493,7 @@ def merged(found: Sequence[Description], files: Mapping[str, str]) -> Descriptio
 
 
 def _defaults(config: ConfigFile) -> dict[str, object]:
-    return {"file": CONFIG_FILE, "defaults": config.defaults()}
+    return {"file": CONFIG_FILE, "defaults": config.defaults(), "models": config.models()}
 
 
 def _line_of(text: str, line: int) -> str | None:

@@ -35,8 +35,12 @@ def is_source_file(path: str) -> bool:
 
 
 def prompt_files(files: Mapping[str, str]) -> dict[str, str]:
-    """Return what lies below ``.plue/prompts/``, sorted: prompts, and what they include."""
-    return {path: text for path, text in sorted(files.items()) if ".plue/prompts/" in path}
+    """Return what prompts are made of, sorted: what they include, and the tools of agents."""
+    return {
+        path: text
+        for path, text in sorted(files.items())
+        if ".plue/prompts/" in path or (".plue/tools/" in path and path.endswith(".py"))
+    }
 
 
 def prompts_for(sources: Mapping[str, str], files: Mapping[str, str]) -> dict[str, str] | None:
@@ -86,6 +90,8 @@ class Imports:
         for line in _IMPORT.findall(self._files[path]):
             modules.update(_MODULE.findall(line))
             folders.update(name for name, pattern in _FOLDERS.items() if pattern.search(line))
+        if "prompts" in folders:
+            folders.add("tools")  # agents have them
         if modules:
             yield from (p for p in self._modules if not modules.isdisjoint(_names_of(p)))
         for folder in folders:

@@ -5,10 +5,12 @@ Parsing and rendering happen in the evaluator's process, behind the same fence a
 
 import asyncio
 import hashlib
+import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from plue.authoring.answers import diagnostic_of, ended, parsed_answer
+from plue.authoring.config import config_of
 from plue.authoring.imports import prompt_files
 from plue.authoring.results import Description, Diagnostic, PromptInfo, Rendered
 from plue.authoring.sources import content_key
@@ -32,36 +34,44 @@ class PromptParser:
     async def describe(self, files: Mapping[str, str]) -> Description:
         """Return the prompts among *files* and all that is wrong in them."""
         wanted = prompt_files(files)
-        if not any(path.endswith(_SUFFIX) for path in wanted):
+        if not wanted:
             return Description()
-        digest = hashlib.sha256()
+        models = config_of(files).models()
+        digest = hashlib.sha256(json.dumps(models, sort_keys=True).encode())
         for path, text in wanted.items():
             digest.update(bytes.fromhex(content_key(path, text)))
         key = digest.hexdigest()
         if self._last is None or self._last[0] != key:
-            self._last = key, await self._describe(wanted)
+            self._last = key, await self._describe(wanted, models)
         return self._last[1]
 
-    async def _describe(self, files: Mapping[str, str]) -> Description:
-        whole = await self._parse(files, None)
+    async def _describe(
+        self, files: Mapping[str, str], models: Mapping[str, object]
+    ) -> Description:
+        whole = await self._parse(files, models, None)
         if isinstance(whole, Description):
             return whole
         # One of them broke the process. Alone, each breaks only its own.
         paths = [path for path in files if path.endswith(_SUFFIX)]
-        found = await asyncio.gather(*(self._parse_alone(files, path) for path in paths))
+        found = await asyncio.gather(*(self._parse_alone(files, models, path) for path in paths))
         return Description(
             prompts=[info for one in found for info in one.prompts],
             diagnostics=list(dict.fromkeys(d for one in found for d in one.diagnostics)),
         )
 
-    async def _parse_alone(self, files: Mapping[str, str], path: str) -> Description:
-        answer = await self._parse(files, path)
+    async def _parse_alone(
+        self, files: Mapping[str, str], models: Mapping[str, object], path: str
+    ) -> Description:
+        answer = await self._parse(files, models, path)
         if isinstance(answer, Description):
             return answer
         return Description(diagnostics=[ended(answer, path, 1, self._wall)])
 
-    async def _parse(self, files: Mapping[str, str], only: str | None) -> Description | str:
-        answer = await _answer(self._ask, {"op": "prompts", "only": only}, files)
+    async def _parse(
+        self, files: Mapping[str, str], models: Mapping[str, object], only: str | None
+    ) -> Description | str:
+        request = {"op": "prompts", "only": only, "config": {"models": models}}
+        answer = await _answer(self._ask, request, files)
         if isinstance(answer, str):
             return answer
         return Description(
@@ -75,7 +85,8 @@ async def render_prompt(
 ) -> Rendered:
     """Render the prompt that *request* names, with its ``inputs``."""
     wanted = prompt_files(files)
-    answer = await _answer(ask, {"op": "render", **request}, wanted)
+    config = {"models": config_of(files).models()}
+    answer = await _answer(ask, {"op": "render", "config": config, **request}, wanted)
     if isinstance(answer, str):
         path = next((p for p in wanted if str(request["prompt"]) in p), ".plue/prompts")
         return Rendered(diagnostics=[ended(answer, path, 1, wall)])

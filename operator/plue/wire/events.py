@@ -29,7 +29,8 @@ Of steps that ask a model; ``call`` counts the calls for one turn, of which the 
 ===============  =================================================================================
 llm_token        attempt, try, turn, call, kind (text|thinking|json), text
 agent_turn       attempt, try, turn, model, stop, usage: {input, output, cache_read, cache_write},
-                 tools?, compacted? (the conversation was summed up), text? (the summary)
+                 tools?, compacted? (the conversation was summed up), text? (the summary),
+                 tool? (the id of the tool's use that asked, where it was not the step itself)
 tool_start       attempt, try, turn, id, name, input, cut? (the input was too long to be shown)
 tool_end         attempt, try, turn, id, name, ok, result, duration_ms, cut?
 step_waiting     attempt, try, reason?, message? (neither: it goes on)

@@ -17,9 +17,11 @@ __all__ = [
     "Await",
     "Data",
     "End",
+    "Equipment",
     "Fail",
     "Failure",
     "Fields",
+    "Function",
     "Git",
     "GitBase",
     "Glob",
@@ -30,10 +32,12 @@ __all__ = [
     "Part",
     "Plan",
     "Prompt",
+    "Question",
     "Read",
     "Ref",
     "RefField",
     "Secret",
+    "Server",
     "Shell",
     "Site",
     "Step",
@@ -242,6 +246,46 @@ class Template(_Frozen):
     extends: str | None = None
 
 
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class Function(_Frozen):
+    """A repository's tool: a Python function that runs in the sandbox, in a process of its own.
+
+    ``source`` is the text of its ``file``, ``inputs_schema`` what its arguments must fit.
+    """
+
+    kind: Literal["function"] = "function"
+    function: str
+    description: str
+    inputs_schema: dict[str, JsonValue]
+    file: str
+    source: str
+    timeout_seconds: Seconds | None = None
+
+
+class Question(_Frozen):
+    """A prompt of type llm as an agent's tool: its inputs go in, its answer comes out."""
+
+    kind: Literal["question"] = "question"
+    description: str
+    prompt: "Prompt"
+    output_schema: dict[str, JsonValue]
+
+
+class Server(_Frozen):
+    """An MCP server that is started in the workspace, with only this environment."""
+
+    kind: Literal["mcp"] = "mcp"
+    command: tuple[str, ...]
+    env: dict[str, Text] = {}
+    timeout_seconds: Seconds | None = None
+
+
+Equipment = Annotated[Function | Question | Server, Field(discriminator="kind")]
+"""What an agent's tools are, beyond the built-in ones."""
+
+
 class Prompt(_Frozen):
     """A prompt for a model (``llm``) or for an agent with tools and a workspace (``agent``).
 
@@ -250,6 +294,8 @@ class Prompt(_Frozen):
     includes and imports. The text is rendered where the values are known: by the runner.
     ``inputs_schema`` is what the inputs must fit once all references are resolved; the step's
     ``output_schema`` is what the answer must fit. Without ``client``, it is the server's default.
+    ``equipment`` tells what those of ``tools`` are that are not built in: ``//tools:lint``,
+    ``//prompts:review``, and ``mcp:tickets``, also where only ``mcp:tickets/find`` is named.
     """
 
     kind: Literal["llm", "agent"]
@@ -261,6 +307,7 @@ class Prompt(_Frozen):
     inputs_schema: dict[str, JsonValue] = {}
     client: str | None = None
     tools: tuple[str, ...] = ()
+    equipment: dict[str, Equipment] = {}
     max_turns: int | None = Field(default=None, ge=1)
     shown: str = ""
 
@@ -269,9 +316,6 @@ Action = Annotated[
     Shell | Read | Glob | HashFiles | Write | Git | Failure | Prompt, Field(discriminator="kind")
 ]
 """What a step does; ``kind`` says which, ``shown`` says it to people."""
-
-
-Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class Step(_Frozen):
@@ -327,6 +371,9 @@ def secrets_of(steps: Iterable[Step]) -> tuple[str, ...]:
         if isinstance(step.action, Shell):
             texts += (*step.action.holes.values(), *(step.action.argv or ()))
             texts += () if step.action.stdin is None else (step.action.stdin,)
+        if isinstance(step.action, Prompt):
+            for tool in step.action.equipment.values():
+                texts += tool.env.values() if isinstance(tool, Server) else ()
     return tuple(sorted({p.secret for text in texts for p in text if isinstance(p, Secret)}))
 
 

@@ -194,7 +194,7 @@ class Agent:
                 wrong = f"call `{FINISH}` alone, after you have seen the other results"
             text, ok = wrong or "the work ends here", wrong is None
         else:
-            outcome = await self.toolbox.use(block.name, given)
+            outcome = await self.toolbox.use(block.name, given, block.id)
             text, ok = tell.masker.text(outcome.text), outcome.ok
         took = int((monotonic() - began) * 1000)
         tell.tool_end(block.id, block.name, text, ok=ok, milliseconds=took)

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -51,12 +52,18 @@ class Commands:
         """Run *argv*; only the caller sees what it prints."""
         return await self._run(argv, seconds=seconds, loud=False)
 
-    async def _run(self, argv: Sequence[str], *, seconds: float, loud: bool) -> Done:
+    async def fed(self, argv: Sequence[str], stdin: bytes, *, seconds: float) -> Done:
+        """Run *argv* with *stdin* to read; its output is the step's."""
+        return await self._run(argv, seconds=seconds, loud=True, stdin=stdin)
+
+    async def _run(
+        self, argv: Sequence[str], *, seconds: float, loud: bool, stdin: bytes | None = None
+    ) -> Done:
         kept = Tail(_KEPT_CHARACTERS)
         words = [word.encode("utf-8", "surrogatepass") for word in argv]
         with ExitStack() as ours, ExitStack() as theirs:
-            stdin = os.open(os.devnull, os.O_RDONLY)
-            theirs.callback(os.close, stdin)
+            reads = _opened(stdin)
+            theirs.callback(os.close, reads)
             ends: dict[StreamName, int] = {}
             out: list[int] = []
             names: tuple[StreamName, ...] = ("stdout", "stderr")
@@ -71,7 +78,7 @@ class Commands:
                     step=self.step,
                     env=self.env,
                     cwd=self.workspace,
-                    stdin=stdin,
+                    stdin=reads,
                     stdout=out[0],
                     stderr=out[1],
                 )
@@ -110,3 +117,13 @@ class Commands:
                 self.journal.output(self.step, self.attempt, self.number, chunk)
 
         return emit
+
+
+def _opened(content: bytes | None) -> int:
+    if content is None:
+        return os.open(os.devnull, os.O_RDONLY)
+    # A file and not a pipe: of any size, and nobody can wait for anybody.
+    with tempfile.TemporaryFile() as file:
+        file.write(content)
+        file.seek(0)
+        return os.dup(file.fileno())

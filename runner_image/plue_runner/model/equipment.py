@@ -1,62 +1,102 @@
 """Which tools a prompt's agent gets, put together from their names."""
 
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import JsonValue
 
 from plue.wire.events import Reason
-from plue.wire.plan import Prompt, Step
+from plue.wire.plan import Function, Prompt, Question, Server, Step
 from plue_runner.command import tool_environment
 from plue_runner.faults import Fault
 from plue_runner.model.commands import Commands
+from plue_runner.model.functions import function_tool
+from plue_runner.model.line import Line
 from plue_runner.model.tools import BUILT_IN, Tool, Toolbox, built_in_tools
 from plue_runner.step import Setting
 
-__all__ = ["toolbox_of"]
+__all__ = ["Equipment"]
 
-_SERVER_TOOLS: dict[str, dict[str, JsonValue]] = {
+Json = dict[str, JsonValue]
+
+_SERVER_TOOLS: dict[str, Json] = {
     "web_search": {"type": "web_search_20260318", "name": "web_search", "max_uses": 20},
 }
 """Tools that run at the provider; the gateway refuses them where the pool does not allow them."""
 
 
-def toolbox_of(
-    prompt: Prompt, step: Step, setting: Setting, number: int, kept: Path
-) -> tuple[Toolbox, tuple[dict[str, JsonValue], ...]]:
-    """Return the tools that *prompt* names, or the usual ones, and the provider's own.
+@dataclass(frozen=True, slots=True)
+class Equipment:
+    """Makes the tools of one try of a step.
 
-    Raises Fault (Unsupported) for a tool that this version cannot run.
+    Long results are kept below *kept*. *line* gives a line for a tool that asks a model itself,
+    *client* is who answers there if its prompt names nobody.
     """
-    env = tool_environment(
-        step,
-        setting.assignment,
-        number=number,
-        values=setting.values,
-        places=setting.places,
-        host=setting.host,
-        cookie=setting.cookie,
-    )
-    commands = Commands(
-        family=setting.family,
-        journal=setting.journal,
-        step=step.name,
-        attempt=setting.assignment.attempt,
-        number=number,
-        workspace=setting.places.workspace,
-        env=env,
-    )
-    known = built_in_tools(setting.places.workspace, kept, commands)
-    chosen: dict[str, Tool] = {}
-    server: list[dict[str, JsonValue]] = []
-    for name in prompt.tools or BUILT_IN:
-        if name in known:
-            chosen[name] = known[name]
-        elif name in _SERVER_TOOLS:
-            server.append(_SERVER_TOOLS[name])
-        elif name != "finish":
-            raise Fault(
-                Reason.UNSUPPORTED,
-                f"the tool {name!r} of prompt {prompt.prompt!r} cannot be run by this version",
-                remedy=f"there are: {', '.join([*BUILT_IN, *_SERVER_TOOLS])}",
-            )
-    return Toolbox(chosen, kept), tuple(server)
+
+    step: Step
+    setting: Setting
+    number: int
+    kept: Path
+    line: Callable[[], Line]
+    client: str
+
+    @asynccontextmanager
+    async def of(self, prompt: Prompt) -> AsyncIterator[tuple[Toolbox, tuple[Json, ...]]]:
+        """Give the tools that *prompt* names, or the usual ones, and the provider's own.
+
+        What they need runs until the context ends. Raises Fault for a tool that cannot be had.
+        """
+        commands = self._commands()
+        known = built_in_tools(self.setting.places.workspace, self.kept, commands)
+        tools: list[Tool] = []
+        server: list[Json] = []
+        for name in prompt.tools or BUILT_IN:
+            if name in known:
+                tools.append(known[name])
+            elif name in _SERVER_TOOLS:
+                server.append(_SERVER_TOOLS[name])
+            elif name != "finish":
+                tools += self._others(prompt, name, commands)
+        yield Toolbox({tool.name: tool for tool in tools}, self.kept), tuple(server)
+
+    def _others(self, prompt: Prompt, name: str, commands: Commands) -> list[Tool]:
+        source = name.partition("/")[0] if name.startswith("mcp:") else name
+        shown = name.rpartition(":")[2]
+        match prompt.equipment.get(source):
+            case Function() as function:
+                folder = self.kept.with_name(f"{self.kept.name}-tools")
+                return [function_tool(shown, function, commands, folder)]
+            case Question() as question:
+                # Late: it brings the client library.
+                from plue_runner.model.questions import question_tool
+
+                return [question_tool(shown, question, self.line, self.client)]
+            case Server() | None:
+                raise Fault(
+                    Reason.UNSUPPORTED,
+                    f"the tool {name!r} of prompt {prompt.prompt!r} cannot be run by this version",
+                    remedy=f"there are: {', '.join([*BUILT_IN, *_SERVER_TOOLS])}",
+                )
+
+    def _commands(self) -> Commands:
+        setting = self.setting
+        env = tool_environment(
+            self.step,
+            setting.assignment,
+            number=self.number,
+            values=setting.values,
+            places=setting.places,
+            host=setting.host,
+            cookie=setting.cookie,
+        )
+        return Commands(
+            family=setting.family,
+            journal=setting.journal,
+            step=self.step.name,
+            attempt=setting.assignment.attempt,
+            number=self.number,
+            workspace=setting.places.workspace,
+            env=env,
+        )

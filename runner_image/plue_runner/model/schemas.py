@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from pydantic import JsonValue
 
-__all__ = ["strict_schema"]
+__all__ = ["is_closed", "strict_schema"]
 
 _CHECKED_HERE = frozenset(
     {
@@ -35,6 +35,23 @@ def strict_schema(schema: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
         found["additionalProperties"] = False
         found.setdefault("properties", {})
     return found
+
+
+def is_closed(schema: Mapping[str, JsonValue]) -> bool:
+    """Whether every object in *schema* names its fields, as guaranteed input needs it."""
+    if schema.get("type") == "object" and schema.get("additionalProperties") is not False:
+        return False
+    return all(_is_closed(value) for value in schema.values())
+
+
+def _is_closed(value: JsonValue) -> bool:
+    match value:
+        case dict():
+            return is_closed(value)
+        case list():
+            return all(_is_closed(item) for item in value)
+        case _:
+            return True
 
 
 def _strict(value: JsonValue) -> JsonValue:

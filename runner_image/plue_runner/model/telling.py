@@ -27,12 +27,21 @@ SHOWN_CHARACTERS = 16 * 1024
 class Teller:
     """The events of one try of a step that asks a model."""
 
-    def __init__(self, journal: Journal, step: str, attempt: int, number: int) -> None:
-        """Write to *journal* for try *number* of *step*."""
+    def __init__(
+        self, journal: Journal, step: str, attempt: int, number: int, *, tool: str | None = None
+    ) -> None:
+        """Write to *journal* for try *number* of *step*.
+
+        With *tool*, the id of a tool's use, it is that tool who asks: its turns are told, as the
+        tool's; its words are the tool's result and are not told twice.
+        """
         self.masker = journal.masker
         self._journal = journal
         self._step = step
         self._head: dict[str, JsonValue] = {"attempt": attempt, "try": number}
+        if tool is not None:
+            self._head["tool"] = tool
+        self._silent = tool is not None
         self._loop = asyncio.get_running_loop()
         self._turn = 0
         self._call = 0
@@ -52,6 +61,8 @@ class Teller:
 
     def token(self, kind: Kind, text: str) -> None:
         """Take what the model just said."""
+        if self._silent:
+            return
         if kind != self._kind or self._stream is None:
             self.flush()
             self._kind, self._stream = kind, self.masker.stream()

@@ -6,6 +6,7 @@ Results go to the model, cut where they are long; the whole text is kept in a fi
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,19 @@ from plue.schemas import problems
 from plue_runner import files
 from plue_runner.faults import Fault
 from plue_runner.model.commands import Commands
+from plue_runner.model.schemas import strict_schema
 from plue_runner.model.telling import clipped
 
-__all__ = ["BUILT_IN", "RESULT_CHARACTERS", "Outcome", "Tool", "Toolbox", "built_in_tools"]
+__all__ = [
+    "BUILT_IN",
+    "RESULT_CHARACTERS",
+    "Outcome",
+    "Tool",
+    "ToolError",
+    "Toolbox",
+    "built_in_tools",
+    "current_use",
+]
 
 RESULT_CHARACTERS = 30_000
 """So much of a result the model sees at once."""
@@ -27,6 +38,14 @@ _FILE_BYTES = 1024 * 1024
 _LISTED = 1000
 
 Json = dict[str, JsonValue]
+
+
+_USE: ContextVar[str] = ContextVar("use")
+
+
+def current_use() -> str:
+    """Return the id of the use in which this task runs."""
+    return _USE.get()
 
 
 class ToolError(Exception):
@@ -56,7 +75,7 @@ class Tool:
         return {
             "name": self.name,
             "description": self.description,
-            "input_schema": self.schema,
+            "input_schema": strict_schema(self.schema) if self.strict else self.schema,
             "strict": self.strict,
         }
 
@@ -69,8 +88,9 @@ class Toolbox:
     kept: Path
     _count: int = field(default=0, init=False)
 
-    async def use(self, name: str, given: Mapping[str, Any]) -> Outcome:
-        """Use a tool; every failure is an outcome that the model can work with."""
+    async def use(self, name: str, given: Mapping[str, Any], use: str) -> Outcome:
+        """Use a tool under the id *use*; every failure is an outcome the model can work with."""
+        _USE.set(use)
         tool = self.tools.get(name)
         if tool is None:
             known = ", ".join(sorted(self.tools))

@@ -71,7 +71,9 @@ class Job:
         self.modules: dict[str, Module] = {}
         self.printer = Printer()
         self._cache = cache
-        self._defaults: Json = (request.get("config") or {}).get("defaults", {})
+        config: Json = request.get("config") or {}
+        self._defaults: Json = config.get("defaults", {})
+        self._models: Json = config.get("models", {})
         self._running: list[str] = []
         self._library: Library | None = None
 
@@ -219,7 +221,7 @@ class Job:
         if self._library is None:
             from plue.authoring.sandbox.prompts.library import Library
 
-            self._library = Library(self.request.get("prompts") or {})
+            self._library = Library(self.request.get("prompts") or {}, self._models)
         return self._library
 
     def _prompts_of(self, files: Sequence[str]) -> "list[Prompt]":
@@ -238,7 +240,7 @@ class Job:
         modules = self._closure(workflow.place.file)
         found = {path: self.files[path] for path in modules}
         for prompt in self._prompts_of(modules):
-            found |= {path: self.library.files[path] for path in prompt.documents}
+            found |= {path: self.library.files[path] for path in prompt.files}
         return dict(sorted(found.items()))
 
     def _closure(self, file: str) -> list[str]:
@@ -350,14 +352,14 @@ class Job:
 
     def _covered(self, workflow: Declared) -> list[str]:
         """Return the files whose content the workflow's revision names."""
-        config = [self.request["config"]["file"]] if self._defaults else []
+        config = [self.request["config"]["file"]] if self._defaults or self._models else []
         return sorted([*self._sources(workflow), *config])
 
     def _revision(self, workflow: Declared) -> str:
         """Return the name of this version: of its files, with the defaults where there are any."""
         keys = [key_of(path, text) for path, text in self._sources(workflow).items()]
-        if self._defaults:
-            defaults = json.dumps(self._defaults, sort_keys=True)
+        if self._defaults or self._models:
+            defaults = json.dumps(self._defaults | self._models, sort_keys=True)
             keys.append(key_of(self.request["config"]["file"], defaults))
         joined = "".join(keys).encode()
         return keys[0] if len(keys) == 1 else hashlib.sha256(joined).hexdigest()

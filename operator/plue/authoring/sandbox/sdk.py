@@ -301,6 +301,16 @@ def manual(inputs: object = None, **unknown: object) -> TriggerSpec:
     return TriggerSpec("manual", inputs=kinds)
 
 
+def tool(*_args: object, **_options: object) -> object:
+    """Refuse: tools of agents are ordinary Python, in files of their own."""
+    raise Problem(
+        Code.TOOL,
+        "@tool stands in a file of .plue/tools/",
+        remedy="move the function to .plue/tools/NAME.py, and name it in an agent's front matter:"
+        " tools: [//tools:name]",
+    )
+
+
 class Context:
     """Only a name: so that authors can annotate ``ctx: Context``."""
 
@@ -316,6 +326,7 @@ SDK: Final = Facade(
         "schema": schema,
         "enum": enum,
         "optional": optional,
+        "tool": tool,
         "Context": Context,
     },
 )

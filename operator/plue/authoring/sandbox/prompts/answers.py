@@ -54,6 +54,8 @@ def parsed(job: "Job") -> Json:
         # What is wrong in a shared file is told once, not with every prompt that includes it.
         job.add(_new(job, prompt.problems))
         job.add(_new(job, prompt.warnings), "warning")
+    if only is None:
+        job.add(library.workshop.problems())
     job.add([p for p in library.duplicates() if p.place and only in (None, p.place.file)])
     return {"prompts": [prompt.info() for prompt in found], "diagnostics": job.diagnostics}
 

@@ -148,15 +148,11 @@ def prompt_action(
     turns = attempt(book, lambda: _turns(prompt, given.get("max_turns")), prompt.max_turns)
     client = attempt(book, lambda: _client(prompt, given.get("client")), prompt.client)
     action: dict[str, object] = {
-        "kind": prompt.kind,
-        "prompt": prompt.name,
-        "digest": prompt.digest,
-        "template": prompt.file,
-        "sources": prompt.sources(),
+        **prompt.wire(),
         "inputs": wire,
-        "inputs_schema": prompt.inputs_schema,
         "client": client,
         "tools": list(tools),
+        "equipment": prompt.workshop.equipment(tools),
         "max_turns": turns,
         "shown": _shown_call(prompt, inputs),
     }
@@ -327,11 +323,20 @@ def _tools(prompt: Prompt, value: object) -> tuple[str, ...]:
     names = unmark(list(value) if isinstance(value, (list, tuple)) else [value])
     found: list[str] = []
     for name in names if isinstance(names, list) else []:
-        problem = tool_problem(name) if isinstance(name, str) else ("a tool is named by text", "")
+        problem = _tool_problem(prompt, name)
         if problem is not None:
             raise Problem(Code.STEP_ARGUMENT, problem[0], remedy=problem[1] or None)
         found.append(str(name))
     return tuple(dict.fromkeys(found))
+
+
+def _tool_problem(prompt: Prompt, name: object) -> tuple[str, str] | None:
+    if not isinstance(name, str):
+        return "a tool is named by text", ""
+    if name.startswith("//prompts:") and name not in prompt.tools:
+        # A revision covers the files that its prompts name.
+        return f"prompt {prompt.name} does not name `{name}`", f"name it in {prompt.file}"
+    return tool_problem(name) or prompt.workshop.problem_of(name)
 
 
 def _turns(prompt: Prompt, value: object) -> int | None:

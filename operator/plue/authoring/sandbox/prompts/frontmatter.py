@@ -36,7 +36,9 @@ RESERVED: Final = frozenset({
 _NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9]*(?:[-_][A-Za-z0-9]+)*")
 _FIELD: Final = re.compile(r"[A-Za-z]\w{0,99}")
 _CLIENT: Final = re.compile(r"[a-z][a-z0-9_-]*/[A-Za-z0-9][\w.:-]*")
-_REPOSITORY_TOOL: Final = re.compile(r"//[\w./-]+:[A-Za-z_]\w*")
+_OTHER_TOOL: Final = re.compile(
+    r"//(?:tools:[A-Za-z_]\w*|prompts:[A-Za-z][\w-]*)|mcp:[a-z0-9][\w-]*(?:/[\w.-]{1,128})?"
+)
 _COMMENT: Final = re.compile(r":?\s+#+\s*(\S.*?)\s*$|:?\s*$")
 _MOST_TURNS: Final = 1000
 
@@ -54,6 +56,7 @@ class FrontMatter:
     inputs_at: dict[str, Place] = field(default_factory=dict)
     output: Kind | None = None
     tools: tuple[str, ...] = ()
+    tools_at: dict[str, Place] = field(default_factory=dict)
     max_turns: int | None = None
     extends: str | None = None
 
@@ -223,6 +226,7 @@ class _Reader:
                 self._note(Code.PROMPT_VALUE, *problem, item)
             else:
                 found.append(name)
+                self.found.tools_at[name] = self._place(item)
         self.found.tools = tuple(found)
 
     def _read_inputs(self, node: Node) -> None:
@@ -310,11 +314,11 @@ class _Reader:
 
 
 def tool_problem(name: str) -> tuple[str, str] | None:
-    """Return what is wrong with the name of a tool, and what to write instead."""
-    if name in TOOLS or _REPOSITORY_TOOL.fullmatch(name):
+    """Return what is wrong with the form of a tool's name, and what to write instead."""
+    if name in TOOLS or _OTHER_TOOL.fullmatch(name):
         return None
     known = ", ".join(TOOLS)
     return (
         f"`{name}` is not a tool{did_you_mean(name, TOOLS)}",
-        f"tools are {known}, or one of the repository: //tools:name",
+        f"tools are {known}, and //tools:name, //prompts:name, mcp:server, mcp:server/tool",
     )

@@ -7,8 +7,8 @@ text, and every key that the prompt does not give itself; inputs come together.
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Final
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
 
 from plue.authoring.codes import Code
 from plue.authoring.sandbox.kinds import Kind, object_of
@@ -22,6 +22,7 @@ from plue.authoring.sandbox.prompts.documents import (
     quick_name,
     step_name,
 )
+from plue.authoring.sandbox.prompts.workshop import Workshop
 from plue.templating.rendering import OUTPUT_SCHEMA
 from plue.templating.sources import FOLDER
 
@@ -56,9 +57,11 @@ class Prompt:
     inputs: Mapping[str, Kind]
     output: Kind | None
     tools: tuple[str, ...]
+    tools_at: Mapping[str, Place]
     max_turns: int | None
     documents: Mapping[str, Document]
     digest: str
+    workshop: Workshop
     problems: Sequence[Problem] = ()
     warnings: Sequence[Problem] = ()
 
@@ -93,6 +96,24 @@ class Prompt:
             for file, document in self.documents.items()
         }
 
+    @property
+    def files(self) -> list[str]:
+        """The files that it is made of, those of its tools included."""
+        tools = self.workshop.files(self.tools) if self.kind == "agent" else []
+        return [*self.documents, *(path for path in tools if path not in self.documents)]
+
+    def wire(self) -> dict[str, object]:
+        """Return it as ``plue.wire.plan.Prompt`` dumps it, without what a call gives."""
+        return {
+            "kind": self.kind,
+            "prompt": self.name,
+            "digest": self.digest,
+            "template": self.file,
+            "sources": self.sources(),
+            "inputs_schema": self.inputs_schema,
+            "client": self.client,
+        }
+
     def info(self) -> dict[str, object]:
         """Return what the evaluator tells of it."""
         return {
@@ -107,7 +128,7 @@ class Prompt:
             "output_schema": self.output_schema,
             "tools": list(self.tools),
             "max_turns": self.max_turns,
-            "files": list(self.documents),
+            "files": list(self.files),
             "digest": self.digest,
             "broken": bool(self.problems),
         }
@@ -127,15 +148,18 @@ class _Whole:
 class Library:
     """The files below ``.plue/prompts/``; each is parsed when it is first needed, once."""
 
-    def __init__(self, files: Mapping[str, str]) -> None:
-        """Offer *files*: text by path."""
-        self.files = {path: text for path, text in files.items() if FOLDER in f"/{path}"}
+    def __init__(self, files: Mapping[str, str], models: Mapping[str, Any] | None = None) -> None:
+        """Offer *files*, text by path; *models* is what the project's configuration says."""
+        self.files = dict(files)
+        self._bodies = {path for path in files if FOLDER in f"/{path}"}
+        self._client = (models or {}).get("client")
+        self.workshop = Workshop(files, (models or {}).get("mcp") or {}, self.find)
         self._documents: dict[str, Document] = {}
         self._prompts: dict[str, Prompt] = {}
         self._by_name: dict[str, list[str]] = {}
-        for path, text in sorted(self.files.items()):
+        for path in sorted(self._bodies):
             if path.endswith(SUFFIX):
-                name = import_name(quick_name(path, text))
+                name = import_name(quick_name(path, files[path]))
                 self._by_name.setdefault(name, []).append(path)
 
     @property
@@ -176,7 +200,10 @@ class Library:
     def prompt(self, path: str) -> Prompt:
         """Return the prompt of a file, put together and checked."""
         if path not in self._prompts:
-            self._prompts[path] = self._put_together(path)
+            # Known before its tools are looked at: prompts that are tools may name each other.
+            self._prompts[path] = found = self._put_together(path)
+            wrong = list(self.workshop.problems_of(found.tools, found.tools_at))
+            self._prompts[path] = replace(found, problems=[*found.problems, *wrong])
         return self._prompts[path]
 
     # ── putting together ─────────────────────────────────────────────────────────────────────────
@@ -204,20 +231,23 @@ class Library:
         max_turns = next(
             (d.front.max_turns for d in whole.chain if "max_turns" in d.front.given), None
         )
-        tools = next((d.front.tools for d in whole.chain if "tools" in d.front.given), ())
+        fronts = [d.front for d in whole.chain if "tools" in d.front.given]
+        tools = fronts[0].tools if fronts else ()
         return Prompt(
             name=main.name,
             file=path,
             line=front.given["name"].line if "name" in front.given else 1,
             kind=kind,
             description=front.description,
-            client=_first(whole.chain, "client", "client"),
+            client=_first(whole.chain, "client", "client") or self._client,
             inputs=inputs,
             output=output,
             tools=tools if kind == "agent" else (),
+            tools_at=fronts[0].tools_at if fronts else {},
             max_turns=max_turns if kind == "agent" else None,
             documents=whole.documents,
             digest=digest.hexdigest(),
+            workshop=self.workshop,
             problems=whole.problems,
             warnings=warnings,
         )
@@ -243,7 +273,7 @@ class Library:
                         place=place,
                     )
                 )
-            elif use.path not in self.files:
+            elif use.path not in self._bodies:
                 whole.problems.append(self._absent(use, place))
             else:
                 if use.role == "include":
@@ -254,7 +284,7 @@ class Library:
 
     def _absent(self, use: Use, place: Place) -> Problem:
         folder, _, name = use.path.rpartition(FOLDER)
-        known = [path.rpartition(FOLDER)[2] for path in self.files]
+        known = [path.rpartition(FOLDER)[2] for path in sorted(self._bodies)]
         return Problem(
             Code.TEMPLATE_FILE,
             f"there is no file {folder}{FOLDER}{name}{did_you_mean(name, known)}",
