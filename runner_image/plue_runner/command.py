@@ -12,7 +12,14 @@ from plue_runner.faults import Fault
 from plue_runner.process import COOKIE
 from plue_runner.values import Values
 
-__all__ = ["Command", "Places", "host_environment", "prepared", "tool_environment"]
+__all__ = [
+    "Command",
+    "Places",
+    "host_environment",
+    "prepared",
+    "server_environment",
+    "tool_environment",
+]
 
 _SHELLS = {
     "bash": ("bash", "--noprofile", "--norc", "-eo", "pipefail"),
@@ -116,6 +123,23 @@ def tool_environment(
         env |= {name: _variable(name, text, values, limit) for name, text in group.items()}
     env |= own_variables(step, assignment, places, number, cookie)
     return {_raw(name): _raw(value) for name, value in env.items()}
+
+
+def server_environment(
+    env: Mapping[str, Text], *, values: Values, places: Places, host: Mapping[str, str], cookie: str
+) -> dict[bytes, bytes]:
+    """Return the environment of a program that is to see *env* and what every program needs.
+
+    Raises Fault when a value is too large.
+    """
+    found = {name: host[name] for name in _NEEDED if name in host}
+    found |= {"TMPDIR": str(places.temporary), COOKIE: cookie}
+    found |= {name: _variable(name, text, values, MAX_VALUE) for name, text in env.items()}
+    return {_raw(name): _raw(value) for name, value in found.items()}
+
+
+_NEEDED = ("PATH", "HOME", "LANG", "LC_ALL")
+MAX_VALUE = 96 * 1024
 
 
 def _fresh(path: Path, content: bytes) -> None:

@@ -41,7 +41,7 @@ class Commands:
     number: int
     workspace: Path
     env: Mapping[bytes, bytes]
-    _lines: Lines = field(default_factory=Lines, init=False)
+    lines: Lines = field(default_factory=Lines, init=False)
 
     async def loud(self, command: str, *, seconds: float) -> Done:
         """Run a bash *command*; its output is the step's."""
@@ -85,7 +85,7 @@ class Commands:
             except (OSError, ValueError) as error:
                 raise start_fault(error, words, None) from error
             ours.pop_all()
-        lines = self._lines if loud else None
+        lines = self.lines if loud else None
         chunker = Chunker(self.journal.masker, lambda _, text: kept.feed(text), lines)
         pipes = Pipes(ends, chunker=chunker, emit=self._emit(loud=loud), spool=self.journal.spool)
         try:

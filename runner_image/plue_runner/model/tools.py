@@ -62,13 +62,18 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Tool:
-    """One tool. ``run`` returns its result, or raises ToolError or Fault."""
+    """One tool. ``run`` returns its result, or raises ToolError or Fault.
+
+    ``strict`` asks the provider to keep to the schema; where it is not ``checked`` here, whoever
+    runs the tool does it.
+    """
 
     name: str
     description: str
     schema: Json
     run: Callable[[Mapping[str, Any]], Awaitable[str]]
     strict: bool = True
+    checked: bool = True
 
     def declared(self) -> Json:
         """Return the tool as the model is told of it."""
@@ -95,7 +100,7 @@ class Toolbox:
         if tool is None:
             known = ", ".join(sorted(self.tools))
             return Outcome(f"there is no tool {name!r}; there are: {known}", ok=False)
-        wrong = next(problems(tool.schema, given, name), None)
+        wrong = next(problems(tool.schema, given, name), None) if tool.checked else None
         if wrong is not None:
             return Outcome(f"wrong input: {wrong}", ok=False)
         try:
