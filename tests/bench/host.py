@@ -56,6 +56,7 @@ class PaperHost:
     """Asks whoever measures to play the runners."""
 
     kind = "process"
+    refill_after = 0.0
 
     def __init__(self) -> None:
         self.on_change: Callable[[], None] = lambda: None

@@ -168,8 +168,12 @@ class World:
 
 
 def environment(**variables: str) -> dict[str, str]:
-    """Return our environment without settings of Plue, and with ours to import from."""
+    """Return our environment without settings of Plue, and with ours to import from.
+
+    Compiled code is kept, as where people install Plue: each start would compile it all again.
+    """
     kept = {k: v for k, v in os.environ.items() if not k.startswith("PLUE_")}
+    kept.pop("PYTHONDONTWRITEBYTECODE", None)
     return {**kept, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p), **variables}
 
 

@@ -28,6 +28,7 @@ class Loop:
         self._metrics = metrics
         self._woken = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
         """Begin, with a first pass at once."""
@@ -38,8 +39,21 @@ class Loop:
         """Have a pass begin after this moment."""
         self._woken.set()
 
+    def wake_in(self, seconds: float) -> None:
+        """Have a pass begin within *seconds*; more wakes until then are served by the same one."""
+        if seconds <= 0:
+            self.wake()
+        elif self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(seconds, self._ring)
+
+    def _ring(self) -> None:
+        self._timer = None
+        self._woken.set()
+
     async def close(self) -> None:
         """End, wherever it is: a pass may be cut at any line."""
+        if self._timer is not None:
+            self._timer.cancel()
         await end_tasks([self._task])
 
     async def _forever(self) -> None:

@@ -60,6 +60,10 @@ class Host(Protocol):
     kind: str
     """``process`` or ``pod``; runners of another kind are not this host's to judge."""
 
+    refill_after: float
+    """Seconds after a claim at which the next runner is made: where its start would take the
+    processor from the first moments of the run that was claimed just now."""
+
     on_change: Callable[[], None]
     """Set by the engine: the host calls it when a runner may have gone."""
 

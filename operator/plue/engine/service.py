@@ -184,7 +184,7 @@ class Engine:
         if not self._hosts:
             self.context.database.tell("pools")
         for host in self._hosts:
-            self._loops[f"pool-{host.kind}"].wake()
+            self._loops[f"pool-{host.kind}"].wake_in(host.refill_after)
 
     def _wake_all(self) -> None:
         for loop in self._loops.values():

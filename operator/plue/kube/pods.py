@@ -71,6 +71,7 @@ class PodHost:
     """Makes, sees and ends runner pods; implements ``engine.ports.Host`` and ``Identity``."""
 
     kind = "pod"
+    refill_after = 0.0
 
     def __init__(self, api: ApiClient, *, namespace: str, placing: RunnerPlacing) -> None:
         """Keep the pods in *namespace*; ``relist`` must succeed once before anything is seen."""

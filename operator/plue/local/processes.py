@@ -96,6 +96,7 @@ class ProcessHost:
     """Makes, sees and ends runner processes; ``start`` before use, ``close`` ends them all."""
 
     kind = "process"
+    refill_after = 0.1
 
     def __init__(
         self, folder: Path, *, command: RunnerCommand, environment: Mapping[str, str]
