@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
-from plue.domain.run import RunId
+from plue.domain.run import LOCAL, RunId
 from plue.store.runs import NewRun
 from plue.wire.frames import Workspace
 from plue.wire.plan import End, Plan, Shell, Step
@@ -27,6 +27,7 @@ def a_run(*steps: Step, **fields: Any) -> NewRun:
     """Return a run that may be recorded."""
     values: dict[str, Any] = {
         "id": RunId(str(uuid.uuid4())),
+        "namespace": LOCAL,
         "workflow": "ci",
         "revision": "0" * 64,
         "plan": a_plan(*steps),

@@ -167,6 +167,7 @@ class MemoryEngine(Engine):
             id=RunId(submission.id or str(uuid.uuid4())),
             number=number,
             name=f"{submission.workflow}-{number}",
+            namespace=submission.namespace,
             workflow=submission.workflow,
             revision="0" * 64,
             state=RunState.QUEUED,
@@ -303,7 +304,8 @@ class MemoryEngine(Engine):
         found = [
             view
             for view in (record.details.run for record in reversed(self.records))
-            if which.workflow in {None, view.workflow}
+            if (which.namespaces is None or view.namespace in which.namespaces)
+            and which.workflow in {None, view.workflow}
             and (not which.states or view.state in which.states)
             and which.trigger in {None, view.trigger}
             and (which.before is None or view.number < which.before)

@@ -13,15 +13,18 @@ RARE = "seldom"
 """A workflow that had one run in 50,000: what a filter has to search for.
 
 Failed runs and manual runs are frequent, one in twelve each, and no manual run has failed: a
-filter for both searches all of one of them.
+filter for both searches all of one of them. Half of the runs are in the namespace `main`, the
+others in `team-0` to `team-30`; none of theirs has failed.
 """
 
 _DAYS = 28
 
 _RUNS = """
-INSERT INTO workflow_runs (id, workflow, revision, state, reason, message, trigger, pool, runner_id,
-       created_at, queued_at, claimed_at, started_at, ended_at, last_event, acked, log_day)
+INSERT INTO workflow_runs (id, namespace, workflow, revision, state, reason, message, trigger, pool,
+       runner_id, created_at, queued_at, claimed_at, started_at, ended_at, last_event, acked,
+       log_day)
 SELECT gen_random_uuid(),
+       CASE WHEN g %% 2 = 0 THEN 'main' ELSE 'team-' || (sqrt((g * 6101) %% 900))::int END,
        CASE WHEN g %% 50000 = 17 THEN 'seldom'
             ELSE 'workflow-' || (sqrt((g * 7919) %% 1600))::int END,
        md5((g %% 100)::text), s.state, s.reason,

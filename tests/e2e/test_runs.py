@@ -59,7 +59,7 @@ def test_machines_get_the_events(project: Project) -> None:
     assert {step["name"]: step["state"] for step in detail["steps"]} == dict.fromkeys(
         ("build", "unit", "lint", "report"), "succeeded"
     )
-    (row,) = project.json("run", "list", "-n", "1")
+    (row,) = project.json("run", "list", "-L", "1")
     assert row["id"] == detail["id"]
     watched = project.plue("run", "watch", detail["name"], "--json")
     assert watched.stdout == done.stdout

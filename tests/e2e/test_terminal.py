@@ -28,7 +28,7 @@ def test_ctrl_c_cancels_the_run_that_one_started(project: Project) -> None:
         terminal.press("\x03")
         assert terminal.end(20) == 130
     eventually(lambda: not living(mark), "the sleeps have ended", 5)
-    (run,) = project.json("run", "list", "-n", "1")
+    (run,) = project.json("run", "list", "-L", "1")
     assert (run["workflow"], run["state"], run["reason"]) == ("sleepy", "cancelled", "Cancelled")
 
 

@@ -161,6 +161,7 @@ def _run(state: RunState, *, reason: Reason | None = None, steps: int = 1) -> Ru
         id=RunId("5f0c8f3e-0000-4000-8000-000000000000"),
         number=42,
         name="ci-42",
+        namespace="default",
         workflow="ci",
         revision="a" * 64,
         state=state,

@@ -4,7 +4,7 @@ from itertools import product
 
 from bench.history import RARE, fill
 
-from plue.domain.run import RunFilter
+from plue.domain.run import LOCAL, RunFilter
 from plue.store.database import Database
 from plue.store.migrations import migrate
 from plue.store.runs import RunStore
@@ -13,6 +13,7 @@ from plue.wire.events import RunState
 WORKFLOWS = (None, RARE, "workflow-7", "nonesuch")
 STATES = ((), (RunState.FAILED,), (RunState.FAILED, RunState.CANCELLED), (RunState.QUEUED,))
 TRIGGERS = (None, "manual", "push")
+NAMESPACES = (None, (), ("main",), ("team-1", "team-9", "nonesuch"))
 
 
 async def test_filters_give_what_all_runs_filtered_by_hand_give(postgres_dsn: str) -> None:
@@ -24,23 +25,28 @@ async def test_filters_give_what_all_runs_filtered_by_hand_give(postgres_dsn: st
         store = RunStore(database)
         everything = (await store.page(RunFilter(limit=1000))).runs
         assert len(everything) == 600
-        for workflow, states, trigger in product(WORKFLOWS, STATES, TRIGGERS):
+        for namespaces, workflow, states, trigger in product(
+            NAMESPACES, WORKFLOWS, STATES, TRIGGERS
+        ):
             expected = [
                 run.number
                 for run in everything
-                if workflow in {None, run.workflow}
+                if (namespaces is None or run.namespace in namespaces)
+                and workflow in {None, run.workflow}
                 and (not states or run.state in states)
                 and trigger in {None, run.trigger}
             ]
             found, cursor = [], None
             while True:
-                which = RunFilter(workflow, states, trigger, before=cursor, limit=40)
+                which = RunFilter(
+                    workflow, states, trigger, before=cursor, limit=40, namespaces=namespaces
+                )
                 page = await store.page(which)
                 found += [run.number for run in page.runs]
                 cursor = page.next
                 if cursor is None:
                     break
-            assert expected == found, (workflow, states, trigger)
+            assert expected == found, (namespaces, workflow, states, trigger)
     finally:
         await database.close()
 
@@ -68,3 +74,18 @@ async def test_a_state_and_a_trigger_are_found_by_an_index_of_both(postgres_dsn:
         await database.close()
     assert row is not None
     assert row["idx_scan"] >= 12
+
+
+async def test_the_namespaces_that_have_runs_are_known(postgres_dsn: str) -> None:
+    """Each once, by name; that of local mode always."""
+    await migrate(postgres_dsn)
+    fill(postgres_dsn, 0, 4)
+    database = await Database.open(postgres_dsn, connections=1)
+    try:
+        found = await RunStore(database).namespaces()
+    finally:
+        await database.close()
+    assert found[0] == LOCAL
+    assert sorted(found[1:]) == found[1:]
+    assert len(found) == 4
+    assert "main" in found

@@ -28,6 +28,9 @@ class _Query(BaseModel):
 class RunsQuery(_Query):
     """What the run list is narrowed to."""
 
+    namespace: str | None = Field(
+        default=None, min_length=1, max_length=63, description="Only runs of this namespace."
+    )
     workflow: str | None = Field(
         default=None, min_length=1, max_length=200, description="Only runs of this workflow."
     )

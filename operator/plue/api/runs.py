@@ -10,7 +10,7 @@ from plue.api.queries import RunsQuery
 from plue.api.routes import Call, Nothing, Outcome, Reply
 from plue.api.views import run_detail, run_page, run_plan
 from plue.domain.event import event_of, with_tree
-from plue.domain.run import RunFilter, RunId, Submission
+from plue.domain.run import LOCAL, RunFilter, RunId, Submission
 from plue.engine.ports import Repository
 from plue.engine.service import Engine
 from plue.errors import NotFoundError, RejectedError
@@ -30,6 +30,7 @@ async def list_runs(call: Call[RunsQuery, Nothing]) -> Outcome:
             trigger=query.trigger,
             before=None if query.cursor is None else int(query.cursor),
             limit=query.limit,
+            namespaces=None if query.namespace is None else (query.namespace,),
         )
     )
     return run_page(page)
@@ -114,6 +115,12 @@ async def create_run(call: Call[Nothing, CreateRun]) -> Outcome:
     """Make a run."""
     app, body = call.request.app, call.body
     tree = app[TREE]
+    if body.namespace not in {None, LOCAL}:
+        raise RejectedError(
+            f"this server has no namespaces but `{LOCAL}`",
+            field="namespace",
+            remedy="leave `namespace` out, or use the server of a cluster",
+        )
     event = event_of(body.trigger, body.event)
     if tree is not None and body.workspace.kind in {"tree", "in_place"}:
         event = with_tree(event, await tree.facts())

@@ -69,6 +69,7 @@ def run_summary(view: RunView) -> RunSummary:
         id=view.id,
         number=view.number,
         name=view.name,
+        namespace=view.namespace,
         workflow=view.workflow,
         revision=view.revision,
         state=view.state,

@@ -31,11 +31,14 @@ Which = Annotated[
 @app.command("list")
 def list_runs(
     *,
+    namespace: Annotated[
+        str | None, typer.Option("-n", "--namespace", help="Only of this namespace.")
+    ] = None,
     workflow: Annotated[str | None, typer.Option("-w", "--workflow", help="Only of this.")] = None,
     state: Annotated[
         list[str] | None, typer.Option("-s", "--state", help="Only in this state; repeatable.")
     ] = None,
-    limit: Annotated[int, typer.Option("-n", "--limit", min=1, max=200, help="How many.")] = 20,
+    limit: Annotated[int, typer.Option("-L", "--limit", min=1, max=200, help="How many.")] = 20,
     as_json: AsJson = False,
 ) -> None:
     """List runs, newest first.
@@ -43,7 +46,7 @@ def list_runs(
     Examples: plue run list;  plue run list -w checks -s failed
     """
     with server() as api:
-        page = api.get("/runs", workflow=workflow, state=state, limit=limit)
+        page = api.get("/runs", namespace=namespace, workflow=workflow, state=state, limit=limit)
     if as_json:
         print(json.dumps(page["runs"], indent=2))
         return

@@ -19,6 +19,7 @@ from plue.wire.plan import Await
 from plue.wire.stages import Standing, standing_of
 
 __all__ = [
+    "LOCAL",
     "RunDetails",
     "RunFilter",
     "RunId",
@@ -37,6 +38,9 @@ RunId = NewType("RunId", str)
 RunnerId = NewType("RunnerId", str)
 """``<pool>-<ten letters>``; on Kubernetes also the pod's name."""
 
+LOCAL = "local"
+"""The namespace of runs where there is no cluster; migration 0050 has it as its default."""
+
 
 @dataclass(frozen=True, slots=True)
 class RunView:
@@ -45,6 +49,7 @@ class RunView:
     id: RunId
     number: int
     name: str
+    namespace: str
     workflow: str
     revision: str
     state: RunState
@@ -166,13 +171,17 @@ class StoredEvent:
 
 @dataclass(frozen=True, slots=True)
 class RunFilter:
-    """What a run list is narrowed to; None means any. ``before`` is the cursor: a run number."""
+    """What a run list is narrowed to; None means any. ``before`` is the cursor: a run number.
+
+    ``namespaces`` that are none at all give no runs.
+    """
 
     workflow: str | None = None
     states: Sequence[RunState] = ()
     trigger: str | None = None
     before: int | None = None
     limit: int = 50
+    namespaces: Sequence[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,3 +215,4 @@ class Submission:
     idempotency_key: str | None = None
     rerun_of: RunId | None = None
     id: RunId | None = None
+    namespace: str = LOCAL

@@ -343,6 +343,7 @@ class Engine:
         settings = self.context.settings
         return NewRun(
             id=run,
+            namespace=submission.namespace,
             workflow=info.name,
             revision=info.revision,
             plan=plan,
@@ -403,6 +404,14 @@ class Engine:
     async def runs(self, which: RunFilter) -> RunPageOf:
         """Return one page of runs, newest first."""
         return await self.context.runs.page(which)
+
+    async def namespaces(self) -> Sequence[str]:
+        """Return the namespaces that have runs; that of local mode always."""
+        return await self.context.runs.namespaces()
+
+    async def namespace_of(self, run: RunId) -> str:
+        """Return the namespace that a run belongs to. Raises NotFoundError."""
+        return (await self.context.runs.get(run)).namespace
 
     async def active(self) -> Sequence[tuple[RunId, str, RunState]]:
         """Return (id, name, state) of the runs that have not ended."""

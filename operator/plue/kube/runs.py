@@ -352,6 +352,7 @@ class Runs:
             queue_timeout=_seconds(spec.queue_timeout_seconds),
             idempotency_key=f"wfr:{known.uid}",
             id=RunId(known.uid),
+            namespace=known.namespace,
         )
 
     async def _only_function(self, files: Mapping[str, str]) -> str:

@@ -5,6 +5,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from itertools import product
 from typing import Any
 
 from pydantic import JsonValue
@@ -12,6 +13,7 @@ from pydantic_core import to_json
 
 from plue.domain.growth import answer_of, plan_body
 from plue.domain.run import (
+    LOCAL,
     RunDetails,
     RunFilter,
     RunId,
@@ -40,6 +42,7 @@ class NewRun:
     """A run that is planned and may be recorded. Times are durations from now."""
 
     id: RunId
+    namespace: str
     workflow: str
     revision: str
     plan: Plan
@@ -156,31 +159,39 @@ class RunStore:
             priority=row["priority"],
             timeout=row["run_timeout"],
             rerun_of=run,
+            namespace=row["namespace"],
         )
 
     async def page(self, which: RunFilter) -> RunPageOf:
         """Return one page of runs, newest first."""
         # In the order of a run's life: one that moves on between two of them is not missed.
         states: list[str | None] = [s.value for s in RunState if s in which.states] or [None]
+        # Of each namespace too: one statement of several would read all their runs for a page.
+        namespaces = [None] if which.namespaces is None else dict.fromkeys(which.namespaces)
         pages = await self._database.transaction(
             [
                 (
                     "list_runs",
                     {
                         "before": which.before,
+                        "namespace": namespace,
                         "workflow": which.workflow,
                         "trigger": which.trigger,
                         "state": state,
                         "limit": which.limit + 1,
                     },
                 )
-                for state in states
+                for namespace, state in product(namespaces, states)
             ]
         )
         found = {row["number"]: row for page in pages for row in page}
         rows = [found[number] for number in sorted(found, reverse=True)[: which.limit + 1]]
         runs = [_view(row) for row in rows[: which.limit]]
         return RunPageOf(runs, runs[-1].number if len(rows) > which.limit else None)
+
+    async def namespaces(self) -> Sequence[str]:
+        """Return the namespaces that have runs; that of local mode always."""
+        return [LOCAL] + [row["namespace"] for row in await self._database.rows("namespaces")]
 
 
 def _reference(reference: str) -> dict[str, Any]:
@@ -202,6 +213,7 @@ def _reference(reference: str) -> dict[str, Any]:
 def _row_of(run: NewRun) -> dict[str, Any]:
     return {
         "id": run.id,
+        "namespace": run.namespace,
         "workflow": run.workflow,
         "revision": run.revision,
         "trigger": run.trigger,
@@ -249,6 +261,7 @@ def _view(row: Mapping[str, Any]) -> RunView:
         id=RunId(str(row["id"])),
         number=row["number"],
         name=row["name"],
+        namespace=row["namespace"],
         workflow=row["workflow"],
         revision=row["revision"],
         state=RunState(row["state"]),

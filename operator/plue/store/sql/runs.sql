@@ -3,17 +3,17 @@
 -- A row (id) per run that is new; none where the id or the idempotency key exists already.
 WITH given AS MATERIALIZED (
     SELECT * FROM json_to_recordset(%(runs)s::json) AS g (
-        id uuid, workflow text, revision text, trigger text, pool text, priority integer,
+        id uuid, namespace text, workflow text, revision text, trigger text, pool text, priority integer,
         run_timeout interval, queue_timeout interval, cleanup_timeout interval, inputs json,
         event json, workspace json, env json, attempts integer, rerun_of uuid,
         idempotency_key text, plan json, steps json, digest text, awaits json, awaited text[],
         queued_body text, plan_body text)
 ), run AS (
-    INSERT INTO workflow_runs (id, workflow, revision, trigger, pool, priority, run_timeout,
-                               queue_deadline, cleanup_timeout, waiting_reason, waiting_since,
+    INSERT INTO workflow_runs (id, namespace, workflow, revision, trigger, pool, priority,
+                               run_timeout, queue_deadline, cleanup_timeout, waiting_reason, waiting_since,
                                last_event)
-    SELECT id, workflow, revision, trigger, pool, priority, run_timeout, now() + queue_timeout,
-           cleanup_timeout, 'NoIdleRunner', now(), 2
+    SELECT id, namespace, workflow, revision, trigger, pool, priority, run_timeout,
+           now() + queue_timeout, cleanup_timeout, 'NoIdleRunner', now(), 2
       FROM given g
      WHERE NOT EXISTS (SELECT FROM workflow_run_specs s
                         WHERE s.idempotency_key = g.idempotency_key)
@@ -63,14 +63,15 @@ SELECT id FROM workflow_runs
 SELECT id FROM workflow_runs ORDER BY number DESC LIMIT 1;
 
 -- name: get_run
-SELECT r.id, r.number, r.name, r.workflow, r.revision, r.state, r.reason, r.message, r.trigger,
+SELECT r.id, r.number, r.name, r.namespace, r.workflow, r.revision, r.state, r.reason, r.message, r.trigger,
        r.pool, r.priority, r.attempt, r.created_at, r.queued_at, r.started_at, r.ended_at,
        r.cancel_requested_at, r.waiting_reason, r.waiting_since, r.last_event
   FROM workflow_runs r WHERE r.id = %(id)s;
 
 -- name: get_spec
 SELECT s.inputs, s.event, s.workspace, s.outputs, s.attempts, s.rerun_of, r.runner_id,
-       r.revision, r.workflow, r.trigger, r.priority, r.run_timeout, r.log_day, r.last_event
+       r.revision, r.namespace, r.workflow, r.trigger, r.priority, r.run_timeout, r.log_day,
+       r.last_event
   FROM workflow_run_specs s JOIN workflow_runs r ON r.id = s.run_id
  WHERE s.run_id = %(id)s;
 
@@ -82,13 +83,25 @@ SELECT name, kind, state, reason, message, needs, branch, cleanup, shown, exit_c
 
 -- name: list_runs
 -- One page, newest first, by keyset; planned for the filters that are there (database.py).
--- Of one state: of `= ANY` the planner does not know that an index is in order.
-SELECT r.id, r.number, r.name, r.workflow, r.revision, r.state, r.reason, r.message, r.trigger,
+-- Of one state and one namespace: of `= ANY` the planner does not know that an index is in order.
+SELECT r.id, r.number, r.name, r.namespace, r.workflow, r.revision, r.state, r.reason, r.message, r.trigger,
        r.pool, r.priority, r.attempt, r.created_at, r.queued_at, r.started_at, r.ended_at,
        r.cancel_requested_at, r.waiting_reason, r.waiting_since, r.last_event
   FROM workflow_runs r
  WHERE (%(before)s::bigint IS NULL OR r.number < %(before)s)
+   AND (%(namespace)s::text IS NULL OR r.namespace = %(namespace)s)
    AND (%(workflow)s::text IS NULL OR r.workflow = %(workflow)s)
    AND (%(trigger)s::text IS NULL OR r.trigger = %(trigger)s)
    AND (%(state)s::text IS NULL OR r.state = %(state)s)
  ORDER BY r.number DESC LIMIT %(limit)s;
+
+-- name: namespaces
+-- The namespaces that have runs, by name; a jump in the index for each.
+WITH RECURSIVE found AS (
+    SELECT min(namespace) AS namespace FROM workflow_runs WHERE namespace <> 'local'
+     UNION ALL
+    SELECT (SELECT min(r.namespace) FROM workflow_runs r
+             WHERE r.namespace <> 'local' AND r.namespace > found.namespace)
+      FROM found WHERE found.namespace IS NOT NULL
+)
+SELECT namespace FROM found WHERE namespace IS NOT NULL;
