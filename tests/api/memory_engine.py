@@ -265,7 +265,13 @@ class MemoryEngine(Engine):
 
     @override
     async def usage(
-        self, since: date, until: date, *, by: Sequence[str], workflow: str | None = None
+        self,
+        since: date,
+        until: date,
+        *,
+        by: Sequence[str],
+        workflow: str | None = None,
+        namespaces: Sequence[str] | None = None,
     ) -> Sequence[UsageLine]:
         self._may_fail()
         return ()
@@ -280,13 +286,24 @@ class MemoryEngine(Engine):
         self.record(run)
 
     @override
-    async def find(self, reference: str) -> RunId:
+    async def find(self, reference: str, *, among: Sequence[str] | None = None) -> RunId:
         self._may_fail()
         for record in reversed(self.records):
             view = record.details.run
+            if reference == "latest" and among is not None and view.namespace not in among:
+                continue
             if reference in {view.id, view.name, str(view.number), "latest"}:
                 return view.id
         raise NotFoundError(f"there is no run `{reference}`", field="id")
+
+    @override
+    async def namespaces(self) -> Sequence[str]:
+        self._may_fail()
+        return sorted({record.details.run.namespace for record in self.records})
+
+    @override
+    async def namespace_of(self, run: RunId) -> str:
+        return self.record(run).details.run.namespace
 
     @override
     async def details(self, run: RunId) -> RunDetails:

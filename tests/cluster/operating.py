@@ -40,7 +40,9 @@ _STANDING = [
         "apiVersion": "rbac.authorization.k8s.io/v1",
         "kind": "ClusterRole",
         "metadata": {"name": "watcher"},
-        "rules": [{"apiGroups": ["plue.dev"], "resources": ["workflowruns"], "verbs": ["get"]}],
+        "rules": [
+            {"apiGroups": ["plue.dev"], "resources": ["workflowruns"], "verbs": ["get", "list"]}
+        ],
     },
     {
         "apiVersion": "rbac.authorization.k8s.io/v1",

@@ -11,31 +11,21 @@ else listens on this machine may be sent the cookie by the browser, but never le
 import hashlib
 import hmac
 from collections.abc import Collection, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 from pydantic import BaseModel, ConfigDict, Field
 
+from plue.api.callers import CALLER, Access, Caller, Resource, Verb
 from plue.api.problems import ForbiddenError, UnauthenticatedError, canonical
 from plue.api.routes import PUBLIC, Call, Nothing, Route
 
-__all__ = ["LOOPBACK_NAMES", "Access", "LocalAccess", "access_middleware"]
+__all__ = ["LOOPBACK_NAMES", "LocalAccess", "access_middleware"]
+
+_OWNER = Caller(name="local", how="local")
 
 LOOPBACK_NAMES = ("127.0.0.1", "localhost", "[::1]")
-
-
-class Access(Protocol):
-    """Decides who may call. A cluster's implementation reviews tokens and namespaces."""
-
-    def routes(self) -> Sequence[Route[Any, Any]]:
-        """Return the routes that signing in needs."""
-
-    async def check(self, request: web.Request, *, public: bool) -> None:
-        """Let *request* pass, or raise UnauthenticatedError or ForbiddenError.
-
-        *public* requests need no credentials, but may still come from where they must not.
-        """
 
 
 def access_middleware(access: Access) -> Middleware:
@@ -43,7 +33,9 @@ def access_middleware(access: Access) -> Middleware:
 
     @web.middleware
     async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
-        await access.check(request, public=canonical(request) in request.app[PUBLIC])
+        caller = await access.check(request, public=canonical(request) in request.app[PUBLIC])
+        if caller is not None:
+            request[CALLER] = caller
         return await handler(request)
 
     return check
@@ -113,7 +105,7 @@ class LocalAccess:
         )
         return response
 
-    async def check(self, request: web.Request, *, public: bool) -> None:
+    async def check(self, request: web.Request, *, public: bool) -> Caller | None:
         """Refuse foreign hosts and origins always, and callers without credentials."""
         allowed = self._authorities(request)
         if request.headers.get("Host", "").lower() not in allowed:
@@ -125,8 +117,24 @@ class LocalAccess:
         origins = {f"http://{authority}" for authority in allowed}
         if any(o.lower() not in origins for o in request.headers.getall("Origin", [])):
             raise ForbiddenError("requests from other sites are refused", field="Origin")
-        if not public:
-            self._authenticate(request)
+        if public:
+            return None
+        self._authenticate(request)
+        return _OWNER
+
+    async def may(
+        self,
+        caller: Caller,  # noqa: ARG002 - there is one
+        verb: Verb,  # noqa: ARG002
+        resource: Resource,  # noqa: ARG002
+        namespace: str | None,  # noqa: ARG002
+    ) -> bool:
+        """Return True: there is one person, whose server it is."""
+        return True
+
+    async def may_measure(self, caller: Caller) -> bool:  # noqa: ARG002 - there is one
+        """Return True."""
+        return True
 
     def _authorities(self, request: web.Request) -> frozenset[str]:
         """Return the Host headers that are ours."""

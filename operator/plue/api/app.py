@@ -9,7 +9,8 @@ from aiohttp import web
 from pydantic_core import to_json
 
 from plue.api import events, house, logs, prompts, runs, uploads, usage, workflows
-from plue.api.access import Access, access_middleware
+from plue.api.access import access_middleware
+from plue.api.callers import ACCESS, Access
 from plue.api.journal import journal_middleware
 from plue.api.keys import BLOBS, DOCUMENT, ENGINE, HOUSE, STREAMS, TREE, ApiLimits, House
 from plue.api.models import (
@@ -38,7 +39,7 @@ from plue.api.models import (
 )
 from plue.api.openapi import openapi_document
 from plue.api.problems import problem_middleware
-from plue.api.queries import EventsQuery, LogsQuery, RunsQuery, UsageQuery
+from plue.api.queries import EventsQuery, LogsQuery, PlaceQuery, RunsQuery, UsageQuery
 from plue.api.routes import JSON, Nothing, Route, register
 from plue.api.streams import OpenStreams
 from plue.engine.ports import Repository
@@ -66,7 +67,7 @@ ROUTES: tuple[Route[Any, Any], ...] = (
         handler=workflows.parse_workflows,
         summary="Check source without running or storing it",
         description="What is wrong in the source is in `diagnostics` of a 200, not an error.",
-        query=Nothing,
+        query=PlaceQuery,
         body=ParseRequest,
         produces={JSON: ParseResult},
     ),
@@ -88,7 +89,7 @@ ROUTES: tuple[Route[Any, Any], ...] = (
             "All that is wrong in all files is in `diagnostics` of a 200, not an error. Without "
             "`files`: the prompts of the server's own tree."
         ),
-        query=Nothing,
+        query=PlaceQuery,
         body=ParsePrompts,
         produces={JSON: PromptsResult},
         errors=(404,),
@@ -102,7 +103,7 @@ ROUTES: tuple[Route[Any, Any], ...] = (
             "No model is asked. What is wrong in the prompt or its inputs is in `diagnostics` of "
             "a 200, not an error; `text` is null then."
         ),
-        query=Nothing,
+        query=PlaceQuery,
         body=RenderPrompt,
         produces={JSON: RenderedPrompt},
         errors=(404,),
@@ -240,7 +241,7 @@ ROUTES: tuple[Route[Any, Any], ...] = (
         path=f"{_V1}/blobs",
         handler=uploads.upload_blob,
         summary="Store a tar archive under its SHA-256, for a run's workspace",
-        query=Nothing,
+        query=PlaceQuery,
         body=Nothing,
         produces={JSON: Blob},
         status=201,
@@ -352,6 +353,7 @@ def make_api(
     routes = (*ROUTES, *access.routes())
     register(app, routes)
     app[ENGINE], app[BLOBS], app[TREE] = engine, blobs, local_tree
+    app[ACCESS] = access
     app[HOUSE] = House(info=info, limits=limits, metrics=metrics, ready=ready)
     app[STREAMS] = OpenStreams(unread=limits.unread, sweep=limits.sweep)
     app[DOCUMENT] = to_json(openapi_document(routes, version=info.version))

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 
 from aiohttp import web
 
+from plue.api.callers import found_run, while_permitted
 from plue.api.keys import ENGINE, STREAMS
 from plue.api.negotiation import preferred
 from plue.api.problems import MalformedError
@@ -102,7 +103,7 @@ async def get_run_events(call: Call[EventsQuery, Nothing]) -> web.StreamResponse
     engine, streams = request.app[ENGINE], request.app[STREAMS]
     header = _last_event_id(request)
     after = header if header is not None else call.query.after or 0
-    run = await engine.find(call.part("id"))
+    run = await found_run(call)
     first = await engine.events(run, after=after, limit=PAGE)
     media = preferred(request, (SSE, NDJSON))
     follow = call.query.follow
@@ -115,5 +116,5 @@ async def get_run_events(call: Call[EventsQuery, Nothing]) -> web.StreamResponse
     response = web.StreamResponse(
         headers={"Content-Type": media, "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
     )
-    batches = _batches(engine, run, first, after, follow=follow)
+    batches = while_permitted(request, run, _batches(engine, run, first, after, follow=follow))
     return await streams.send(request, response, _pieces(batches, media), cut_when_incomplete=False)

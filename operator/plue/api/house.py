@@ -2,8 +2,10 @@
 
 from aiohttp import web
 
+from plue.api.callers import ACCESS, caller_of
 from plue.api.keys import DOCUMENT, HOUSE
 from plue.api.models import Health
+from plue.api.problems import ForbiddenError
 from plue.api.routes import Call, Nothing, Outcome, Reply
 
 __all__ = ["get_index", "get_info", "get_metrics", "get_openapi", "healthz", "readyz"]
@@ -49,7 +51,13 @@ async def readyz(call: Call[Nothing, Nothing]) -> Outcome:
 
 async def get_metrics(call: Call[Nothing, Nothing]) -> Outcome:
     """Give Prometheus its numbers."""
-    metrics = call.request.app[HOUSE].metrics
+    request = call.request
+    if not await request.app[ACCESS].may_measure(caller_of(request)):
+        raise ForbiddenError(
+            f"{caller_of(request).name} may not get /metrics",
+            remedy="a ClusterRole with nonResourceURLs [/metrics] and the verb get allows it",
+        )
+    metrics = request.app[HOUSE].metrics
     if metrics is None:
         raise web.HTTPNotFound
     text, kind = await metrics()

@@ -13,6 +13,7 @@ from datetime import datetime
 from aiohttp import web
 from pydantic_core import to_json
 
+from plue.api.callers import found_run
 from plue.api.events import NDJSON, PAGE
 from plue.api.keys import ENGINE, STREAMS
 from plue.api.negotiation import preferred
@@ -197,7 +198,7 @@ async def get_run_logs(call: Call[LogsQuery, Nothing]) -> web.StreamResponse:
     """Write a run's output so far."""
     request, query = call.request, call.query
     engine = request.app[ENGINE]
-    run = await engine.find(call.part("id"))
+    run = await found_run(call)
     if query.step is not None:
         names = [step.name for step in (await engine.details(run)).steps]
         if query.step not in names:

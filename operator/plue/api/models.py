@@ -222,7 +222,7 @@ class CreateRun(_Request):
         default=None,
         min_length=1,
         max_length=63,
-        description="Where the run belongs; in a cluster there must be one, else it is `local`.",
+        description="Where the run belongs; in a cluster there must be one, else it is `_local`.",
     )
     workflow: str = Field(min_length=1, max_length=200)
     inputs: dict[str, JsonValue] = Field(default={}, max_length=200)
@@ -273,7 +273,7 @@ class RunSummary(_Response):
     id: str
     number: int
     name: str = Field(description="For people: the workflow and the number, such as ci-42.")
-    namespace: str = Field(description="Of its WorkflowRun; `local` where there is no cluster.")
+    namespace: str = Field(description="Of its WorkflowRun; `_local` where there is no cluster.")
     workflow: str
     revision: str
     state: RunState

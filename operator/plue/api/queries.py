@@ -7,7 +7,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from plue.wire.events import RunState
 
-__all__ = ["EventsQuery", "LogsQuery", "RunsQuery", "UsageQuery"]
+__all__ = ["EventsQuery", "LogsQuery", "PlaceQuery", "RunsQuery", "UsageQuery"]
 
 MAX_NUMBER = 2**63 - 1
 """The largest number Postgres can compare with."""
@@ -72,6 +72,17 @@ class LogsQuery(_Query):
     timestamps: Flag = Field(default=False, description="Begin each line with its time.")
 
 
+class PlaceQuery(_Query):
+    """Where something is done that belongs to no run yet."""
+
+    namespace: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=63,
+        description="In a cluster: a namespace in which the caller may make runs.",
+    )
+
+
 class UsageQuery(_Query):
     """Which model usage, and how it is summed up."""
 
@@ -79,6 +90,9 @@ class UsageQuery(_Query):
     until: date | None = Field(default=None, description="Last day, UTC; today if absent.")
     by: list[Literal["day", "workflow", "repository", "model"]] = Field(
         default=[], max_length=4, description="A line for each of these; may be repeated."
+    )
+    namespace: str | None = Field(
+        default=None, min_length=1, max_length=63, description="Only of runs of this namespace."
     )
     workflow: str | None = Field(
         default=None, min_length=1, max_length=200, description="Only of this workflow."

@@ -4,13 +4,14 @@ from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 
+from plue.api.callers import Verb, found_run, place_of, readable
 from plue.api.keys import BLOBS, ENGINE, TREE
 from plue.api.models import CancelRun, CreateRun, Rerun, RunDetail, WorkspaceBody
 from plue.api.queries import RunsQuery
 from plue.api.routes import Call, Nothing, Outcome, Reply
 from plue.api.views import run_detail, run_page, run_plan
 from plue.domain.event import event_of, with_tree
-from plue.domain.run import LOCAL, RunFilter, RunId, Submission
+from plue.domain.run import RunFilter, RunId, Submission
 from plue.engine.ports import Repository
 from plue.engine.service import Engine
 from plue.errors import NotFoundError, RejectedError
@@ -30,7 +31,7 @@ async def list_runs(call: Call[RunsQuery, Nothing]) -> Outcome:
             trigger=query.trigger,
             before=None if query.cursor is None else int(query.cursor),
             limit=query.limit,
-            namespaces=None if query.namespace is None else (query.namespace,),
+            namespaces=await readable(call.request, query.namespace),
         )
     )
     return run_page(page)
@@ -115,12 +116,7 @@ async def create_run(call: Call[Nothing, CreateRun]) -> Outcome:
     """Make a run."""
     app, body = call.request.app, call.body
     tree = app[TREE]
-    if body.namespace not in {None, LOCAL}:
-        raise RejectedError(
-            f"this server has no namespaces but `{LOCAL}`",
-            field="namespace",
-            remedy="leave `namespace` out, or use the server of a cluster",
-        )
+    namespace = await place_of(call.request, body.namespace)
     event = event_of(body.trigger, body.event)
     if tree is not None and body.workspace.kind in {"tree", "in_place"}:
         event = with_tree(event, await tree.facts())
@@ -136,6 +132,7 @@ async def create_run(call: Call[Nothing, CreateRun]) -> Outcome:
         timeout=_seconds(body.timeout_seconds),
         queue_timeout=_seconds(body.queue_timeout_seconds),
         idempotency_key=body.idempotency_key,
+        namespace=namespace,
     )
     copied = tree.snapshot if tree is not None and body.workspace.kind == "tree" else None
     run = await app[ENGINE].submit(submission, workspace=copied)
@@ -145,19 +142,19 @@ async def create_run(call: Call[Nothing, CreateRun]) -> Outcome:
 async def get_run(call: Call[Nothing, Nothing]) -> Outcome:
     """Show a run with its steps."""
     engine = call.request.app[ENGINE]
-    return await _shown(engine, await engine.find(call.part("id")))
+    return await _shown(engine, await found_run(call))
 
 
 async def get_run_plan(call: Call[Nothing, Nothing]) -> Outcome:
     """Show a run's plan as far as it has grown, and what is known of its steps."""
     engine = call.request.app[ENGINE]
-    return run_plan(await engine.grown(await engine.find(call.part("id"))))
+    return run_plan(await engine.grown(await found_run(call)))
 
 
 async def cancel_run(call: Call[Nothing, CancelRun]) -> Outcome:
     """Ask for a run's end."""
     engine = call.request.app[ENGINE]
-    run = await engine.find(call.part("id"))
+    run = await found_run(call, Verb.PATCH)
     await engine.cancel(run, reason=call.body.reason, now=call.body.now)
     return await _shown(engine, run)
 
@@ -165,5 +162,5 @@ async def cancel_run(call: Call[Nothing, CancelRun]) -> Outcome:
 async def rerun_run(call: Call[Nothing, Rerun]) -> Outcome:
     """Make a new run like an old one."""
     engine = call.request.app[ENGINE]
-    run = await engine.rerun(await engine.find(call.part("id")))
+    run = await engine.rerun(await found_run(call, Verb.CREATE))
     return _created(await _shown(engine, run))

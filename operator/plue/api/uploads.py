@@ -4,10 +4,12 @@ from collections.abc import AsyncIterator
 
 from aiohttp import web
 
+from plue.api.callers import place_of
 from plue.api.intake import body_chunks
 from plue.api.keys import BLOBS, HOUSE
 from plue.api.models import Blob
 from plue.api.problems import MediaTypeError, TooLargeError
+from plue.api.queries import PlaceQuery
 from plue.api.routes import Call, Nothing, Outcome
 from plue.errors import RejectedError
 
@@ -41,9 +43,10 @@ def _too_large(limit: int) -> TooLargeError:
     )
 
 
-async def upload_blob(call: Call[Nothing, Nothing]) -> Outcome:
+async def upload_blob(call: Call[PlaceQuery, Nothing]) -> Outcome:
     """Store an archive under its SHA-256."""
     request = call.request
+    await place_of(request, call.query.namespace)
     limit = request.app[HOUSE].limits.blob_bytes
     if request.content_type.startswith("multipart/"):
         raise MediaTypeError(

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
+from plue.api.callers import Verb, found_run, readable
 from plue.api.keys import ENGINE
 from plue.api.models import ExtendBudget, UsageLineBody, UsageReport
 from plue.api.queries import UsageQuery
@@ -24,14 +25,20 @@ async def get_usage(call: Call[UsageQuery, Nothing]) -> Outcome:
     since = query.since or until - _DEFAULT_DAYS
     if since > until:
         raise RejectedError("`since` lies after `until`", field="since")
-    engine = call.request.app[ENGINE]
-    return _report(await engine.usage(since, until, by=query.by, workflow=query.workflow))
+    lines = await call.request.app[ENGINE].usage(
+        since,
+        until,
+        by=query.by,
+        workflow=query.workflow,
+        namespaces=await readable(call.request, query.namespace),
+    )
+    return _report(lines)
 
 
 async def get_run_usage(call: Call[Nothing, Nothing]) -> Outcome:
     """Show what a run used, by step and model."""
     engine = call.request.app[ENGINE]
-    return _report(await engine.usage_of(await engine.find(call.part("id"))))
+    return _report(await engine.usage_of(await found_run(call)))
 
 
 async def extend_budget(call: Call[Nothing, ExtendBudget]) -> Outcome:
@@ -39,7 +46,7 @@ async def extend_budget(call: Call[Nothing, ExtendBudget]) -> Outcome:
     body, engine = call.body, call.request.app[ENGINE]
     if not (body.usd or body.tokens or body.calls):
         raise RejectedError("say by how much: `usd`, `tokens` or `calls`", field="usd")
-    run = await engine.find(call.part("id"))
+    run = await found_run(call, Verb.PATCH)
     extra = Amount(Decimal(str(body.usd)), body.tokens, body.calls)
     await engine.extend_budget(run, extra, step=body.step)
     return _report(await engine.usage_of(run))

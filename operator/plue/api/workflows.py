@@ -1,8 +1,10 @@
 """Workflows: what the server's tree declares, and what given source would."""
 
+from plue.api.callers import place_of
 from plue.api.keys import ENGINE
 from plue.api.models import ParseRequest, ParseResult
 from plue.api.problems import did_you_mean
+from plue.api.queries import PlaceQuery
 from plue.api.routes import Call, Nothing, Outcome
 from plue.api.views import diagnostic_bodies, workflow_body, workflow_list
 from plue.authoring.results import Diagnostic, Planned
@@ -33,7 +35,7 @@ async def get_workflow(call: Call[Nothing, Nothing]) -> Outcome:
     raise NotFoundError(f"there is no workflow `{name}`", field="name", remedy=remedy)
 
 
-async def _planned(call: Call[Nothing, ParseRequest], workflow: str) -> Planned:
+async def _planned(call: Call[PlaceQuery, ParseRequest], workflow: str) -> Planned:
     """Plan *workflow*; what is wrong with it is part of the answer, not an error of the call."""
     body = call.body
     return await call.request.app[ENGINE].plan(
@@ -48,8 +50,9 @@ async def _planned(call: Call[Nothing, ParseRequest], workflow: str) -> Planned:
     )
 
 
-async def parse_workflows(call: Call[Nothing, ParseRequest]) -> Outcome:
+async def parse_workflows(call: Call[PlaceQuery, ParseRequest]) -> Outcome:
     """Check source without running or storing it."""
+    await place_of(call.request, call.query.namespace)
     body = call.body
     described = await call.request.app[ENGINE].describe(body.files)
     diagnostics: list[Diagnostic] = list(described.diagnostics)

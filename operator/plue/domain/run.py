@@ -38,8 +38,8 @@ RunId = NewType("RunId", str)
 RunnerId = NewType("RunnerId", str)
 """``<pool>-<ten letters>``; on Kubernetes also the pod's name."""
 
-LOCAL = "local"
-"""The namespace of runs where there is no cluster; migration 0050 has it as its default."""
+LOCAL = "_local"
+"""The namespace of runs where there is no cluster: no name that Kubernetes allows."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -389,9 +389,12 @@ class Engine:
 
     # ── read ─────────────────────────────────────────────────────────────────────────────────────
 
-    async def find(self, reference: str) -> RunId:
-        """Return the id of a run given by id, name (``ci-42``), number or ``latest``."""
-        return await self.context.runs.find(reference)
+    async def find(self, reference: str, *, among: Sequence[str] | None = None) -> RunId:
+        """Return the id of a run given by id, name (``ci-42``), number or ``latest``.
+
+        *among* are the namespaces whose latest run is meant; None: all.
+        """
+        return await self.context.runs.find(reference, among=among)
 
     async def details(self, run: RunId) -> RunDetails:
         """Return the run and its steps. Raises NotFoundError."""
@@ -406,7 +409,7 @@ class Engine:
         return await self.context.runs.page(which)
 
     async def namespaces(self) -> Sequence[str]:
-        """Return the namespaces that have runs; that of local mode always."""
+        """Return the namespaces of a cluster that have runs."""
         return await self.context.runs.namespaces()
 
     async def namespace_of(self, run: RunId) -> str:
@@ -426,10 +429,21 @@ class Engine:
         return await self.context.events.read(run, place.day, after=after, limit=limit)
 
     async def usage(
-        self, since: date, until: date, *, by: Sequence[str], workflow: str | None = None
+        self,
+        since: date,
+        until: date,
+        *,
+        by: Sequence[str],
+        workflow: str | None = None,
+        namespaces: Sequence[str] | None = None,
     ) -> Sequence[UsageLine]:
-        """Return model usage from *since* to *until*, summed up by what *by* names."""
-        return await self.context.usage.totals(since, until, by=by, workflow=workflow)
+        """Return model usage from *since* to *until*, summed up by what *by* names.
+
+        Of runs of these namespaces only; None: of all.
+        """
+        return await self.context.usage.totals(
+            since, until, by=by, workflow=workflow, namespaces=namespaces
+        )
 
     async def usage_of(self, run: RunId) -> Sequence[UsageLine]:
         """Return what a run used of models, by step and model."""

@@ -5,7 +5,6 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from itertools import product
 from typing import Any
 
 from pydantic import JsonValue
@@ -13,7 +12,6 @@ from pydantic_core import to_json
 
 from plue.domain.growth import answer_of, plan_body
 from plue.domain.run import (
-    LOCAL,
     RunDetails,
     RunFilter,
     RunId,
@@ -99,13 +97,13 @@ class RunStore:
         row = await self._database.row("run_by_key", {"key": key})
         return None if row is None else RunId(str(row["run_id"]))
 
-    async def find(self, reference: str) -> RunId:
-        """Return the id of the run given by id, name, number or ``latest``."""
+    async def find(self, reference: str, *, among: Sequence[str] | None = None) -> RunId:
+        """Return the id of the run given by id, name, number or ``latest``: of these namespaces."""
         if reference == "latest":
-            row = await self._database.row("latest_run")
-            if row is None:
+            newest = (await self.page(RunFilter(limit=1, namespaces=among))).runs
+            if not newest:
                 raise NotFoundError("there are no runs yet", remedy="plue workflow run NAME")
-            return RunId(str(row["id"]))
+            return newest[0].id
         row = await self._database.row("find_run", _reference(reference))
         if row is None:
             raise NotFoundError(
@@ -166,22 +164,27 @@ class RunStore:
         """Return one page of runs, newest first."""
         # In the order of a run's life: one that moves on between two of them is not missed.
         states: list[str | None] = [s.value for s in RunState if s in which.states] or [None]
-        # Of each namespace too: one statement of several would read all their runs for a page.
-        namespaces = [None] if which.namespaces is None else dict.fromkeys(which.namespaces)
+        namespaces = None if which.namespaces is None else sorted({*which.namespaces})
+        if namespaces == []:
+            return RunPageOf([], None)
+        # Of one the planner knows how many runs it has; of several it takes their own indexes.
+        many = namespaces is not None and len(namespaces) > 1
+        one = namespaces[0] if namespaces else None
+        place: dict[str, Any] = {"namespaces": namespaces} if many else {"namespace": one}
         pages = await self._database.transaction(
             [
                 (
-                    "list_runs",
+                    "list_runs_of_namespaces" if many else "list_runs",
                     {
                         "before": which.before,
-                        "namespace": namespace,
+                        **place,
                         "workflow": which.workflow,
                         "trigger": which.trigger,
                         "state": state,
                         "limit": which.limit + 1,
                     },
                 )
-                for namespace, state in product(namespaces, states)
+                for state in states
             ]
         )
         found = {row["number"]: row for page in pages for row in page}
@@ -190,8 +193,8 @@ class RunStore:
         return RunPageOf(runs, runs[-1].number if len(rows) > which.limit else None)
 
     async def namespaces(self) -> Sequence[str]:
-        """Return the namespaces that have runs; that of local mode always."""
-        return [LOCAL] + [row["namespace"] for row in await self._database.rows("namespaces")]
+        """Return the namespaces of a cluster that have runs."""
+        return [row["namespace"] for row in await self._database.rows("namespaces")]
 
 
 def _reference(reference: str) -> dict[str, Any]:

@@ -206,12 +206,28 @@ class UsageStore:
         return [_line(row) for row in await self._database.rows("usage_of_run", {"run": run})]
 
     async def totals(
-        self, since: date, until: date, *, by: Sequence[str], workflow: str | None = None
+        self,
+        since: date,
+        until: date,
+        *,
+        by: Sequence[str],
+        workflow: str | None = None,
+        namespaces: Sequence[str] | None = None,
     ) -> list[UsageLine]:
-        """Return usage from *since* to *until* by any of day, workflow, repository and model."""
+        """Return usage from *since* to *until* by any of day, workflow, repository and model.
+
+        Of runs of these *namespaces*; None: of all.
+        """
         keys = {f"by_{key}": key in by for key in ("day", "workflow", "repository", "model")}
         rows = await self._database.rows(
-            "usage_totals", {**keys, "since": since, "until": until, "workflow": workflow}
+            "usage_totals",
+            {
+                **keys,
+                "since": since,
+                "until": until,
+                "workflow": workflow,
+                "namespaces": None if namespaces is None else list(namespaces),
+            },
         )
         return [_line(row) for row in rows]
 

@@ -59,9 +59,6 @@ SELECT id FROM workflow_runs
  WHERE id = %(id)s OR number = %(number)s OR (number = %(name_number)s AND name = %(name)s)
  LIMIT 1;
 
--- name: latest_run
-SELECT id FROM workflow_runs ORDER BY number DESC LIMIT 1;
-
 -- name: get_run
 SELECT r.id, r.number, r.name, r.namespace, r.workflow, r.revision, r.state, r.reason, r.message, r.trigger,
        r.pool, r.priority, r.attempt, r.created_at, r.queued_at, r.started_at, r.ended_at,
@@ -95,13 +92,31 @@ SELECT r.id, r.number, r.name, r.namespace, r.workflow, r.revision, r.state, r.r
    AND (%(state)s::text IS NULL OR r.state = %(state)s)
  ORDER BY r.number DESC LIMIT %(limit)s;
 
+-- name: list_runs_of_namespaces
+-- The same for several namespaces: the newest of each by its own index, then the rows of the page.
+SELECT r.id, r.number, r.name, r.namespace, r.workflow, r.revision, r.state, r.reason, r.message,
+       r.trigger, r.pool, r.priority, r.attempt, r.created_at, r.queued_at, r.started_at,
+       r.ended_at, r.cancel_requested_at, r.waiting_reason, r.waiting_since, r.last_event
+  FROM (SELECT one.number
+          FROM unnest(%(namespaces)s::text[]) AS n (namespace),
+               LATERAL (SELECT r.number FROM workflow_runs r
+                         WHERE r.namespace = n.namespace AND r.namespace <> '_local'
+                           AND (%(before)s::bigint IS NULL OR r.number < %(before)s)
+                           AND (%(workflow)s::text IS NULL OR r.workflow = %(workflow)s)
+                           AND (%(trigger)s::text IS NULL OR r.trigger = %(trigger)s)
+                           AND (%(state)s::text IS NULL OR r.state = %(state)s)
+                         ORDER BY r.number DESC LIMIT %(limit)s) AS one
+         ORDER BY one.number DESC LIMIT %(limit)s) AS page
+  JOIN workflow_runs r ON r.number = page.number
+ ORDER BY r.number DESC;
+
 -- name: namespaces
--- The namespaces that have runs, by name; a jump in the index for each.
+-- The namespaces of a cluster that have runs, by name; a jump in the index for each.
 WITH RECURSIVE found AS (
-    SELECT min(namespace) AS namespace FROM workflow_runs WHERE namespace <> 'local'
+    SELECT min(namespace) AS namespace FROM workflow_runs WHERE namespace <> '_local'
      UNION ALL
     SELECT (SELECT min(r.namespace) FROM workflow_runs r
-             WHERE r.namespace <> 'local' AND r.namespace > found.namespace)
+             WHERE r.namespace <> '_local' AND r.namespace > found.namespace)
       FROM found WHERE found.namespace IS NOT NULL
 )
 SELECT namespace FROM found WHERE namespace IS NOT NULL;

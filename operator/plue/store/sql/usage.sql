@@ -35,9 +35,10 @@ RETURNING scope, usd, tokens, calls, extra_usd, extra_tokens, extra_calls;
 
 -- name: reserve_call
 INSERT INTO llm_usage (id, run_id, attempt, step, turn, workflow, repository, day, client, model,
-                       reserved_usd, reserved_tokens)
+                       reserved_usd, reserved_tokens, namespace)
 VALUES (%(id)s, %(run)s, %(attempt)s, %(step)s, %(turn)s, %(workflow)s, %(repository)s, %(day)s,
-        %(client)s, %(model)s, %(usd)s, %(tokens)s);
+        %(client)s, %(model)s, %(usd)s, %(tokens)s,
+        COALESCE((SELECT namespace FROM workflow_runs WHERE id = %(run)s), '_local'));
 
 -- name: settle_call
 -- Write what a call used in the place of what was reserved, once. The counters follow by the
@@ -95,6 +96,7 @@ SELECT CASE WHEN %(by_day)s THEN day END AS day,
   FROM llm_usage
  WHERE state = 'settled' AND day BETWEEN %(since)s AND %(until)s
    AND (%(workflow)s::text IS NULL OR workflow = %(workflow)s)
+   AND (%(namespaces)s::text[] IS NULL OR namespace = ANY (%(namespaces)s))
  GROUP BY 1, 2, 3, 4
  ORDER BY 1 DESC NULLS LAST, cost_usd DESC, 2, 3, 4
  LIMIT 1000;
