@@ -7,10 +7,12 @@ COMMENT ON COLUMN workflow_runs.namespace IS
 -- Who may read some namespaces asks for each of them, newest first. Runs of local mode are all of
 -- one namespace, so its lists need none of these, and its runs do not write them. What has the
 -- state is written at the end only; runs that have not ended are few and have workflow_runs_active.
+-- A workflow's trigger is in its index, to be filtered by without reading the rows.
 CREATE INDEX workflow_runs_by_namespace ON workflow_runs (namespace, number DESC)
     WHERE namespace <> '_local';
 CREATE INDEX workflow_runs_by_namespace_and_workflow
-    ON workflow_runs (namespace, workflow, number DESC) WHERE namespace <> '_local';
+    ON workflow_runs (namespace, workflow, number DESC) INCLUDE (trigger)
+    WHERE namespace <> '_local';
 CREATE INDEX workflow_runs_by_namespace_and_trigger
     ON workflow_runs (namespace, trigger, number DESC) WHERE namespace <> '_local';
 CREATE INDEX workflow_runs_by_namespace_and_state ON workflow_runs (namespace, state, number DESC)
