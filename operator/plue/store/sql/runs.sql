@@ -3,15 +3,15 @@
 -- A row (id) per run that is new; none where the id or the idempotency key exists already.
 WITH given AS MATERIALIZED (
     SELECT * FROM json_to_recordset(%(runs)s::json) AS g (
-        id uuid, namespace text, workflow text, revision text, trigger text, pool text, priority integer,
-        run_timeout interval, queue_timeout interval, cleanup_timeout interval, inputs json,
+        id uuid, namespace text, workflow text, revision text, trigger text, pool text,
+        priority integer, run_timeout interval, queue_timeout interval, cleanup_timeout interval, inputs json,
         event json, workspace json, env json, attempts integer, rerun_of uuid,
         idempotency_key text, plan json, steps json, digest text, awaits json, awaited text[],
         queued_body text, plan_body text)
 ), run AS (
     INSERT INTO workflow_runs (id, namespace, workflow, revision, trigger, pool, priority,
-                               run_timeout, queue_deadline, cleanup_timeout, waiting_reason, waiting_since,
-                               last_event)
+                               run_timeout, queue_deadline, cleanup_timeout, waiting_reason,
+                               waiting_since, last_event)
     SELECT id, namespace, workflow, revision, trigger, pool, priority, run_timeout,
            now() + queue_timeout, cleanup_timeout, 'NoIdleRunner', now(), 2
       FROM given g
