@@ -7,6 +7,7 @@ which runner it would have started; it is told which runner is gone, and to subm
 import asyncio
 import json
 import logging
+import os
 import resource
 import sys
 import time
@@ -15,6 +16,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import structlog
 from aiohttp import web
 
@@ -28,6 +30,8 @@ from plue.engine.ports import NewRunner, SeenRunner
 from plue.engine.service import Engine
 from plue.engine.settings import EngineSettings, PoolSettings
 from plue.gateway.app import Gateway
+from plue.gateway.llm.providers import AnthropicProvider, credentials_from
+from plue.gateway.llm.settings import Models, ModelSettings
 from plue.store.blobs import Blobs
 from plue.store.database import Database
 from plue.store.migrations import migrate
@@ -90,6 +94,14 @@ class PaperHost:
         self.on_change()
 
 
+def _models(http: aiohttp.ClientSession, url: str) -> Models:
+    """Return who answers for models: whoever is at *url*, or nobody."""
+    credentials = credentials_from({"ANTHROPIC_API_KEY": "key"})
+    if not url or credentials is None:
+        return Models()
+    return Models(ModelSettings(), AnthropicProvider(http, credentials, url))
+
+
 async def _submit(engine: Engine, count: int, at_once: int) -> None:
     """Submit runs as clients would, *at_once* at a time, and say how long it took."""
     begun, left = time.perf_counter(), iter(range(count))
@@ -146,7 +158,9 @@ async def _serve(dsn: str, folder: Path, warm: int, maximum: int) -> None:
         local_tree=None,
         limits=ApiLimits(unread=UNREAD),
     )
-    gateway = Gateway(engine=engine)
+    http = aiohttp.ClientSession()
+    models = _models(http, os.environ.get("BENCH_MODELS", ""))
+    gateway = Gateway(engine=engine, models=models)
     servers, urls = [], []
     for app in (gateway.app, api):
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
@@ -161,6 +175,7 @@ async def _serve(dsn: str, folder: Path, warm: int, maximum: int) -> None:
         await _obey(engine, host)
     finally:
         await gateway.close()
+        await http.close()
         for server in servers:
             await server.cleanup()
         await engine.close()

@@ -46,7 +46,7 @@ class Stage:
         self.playing: set[Runner] = set()
         self.submitting = 0.0
         """The seconds that submitting took."""
-        self._gateway = gateway
+        self.gateway = gateway
         self._process = process
         self._submitted = asyncio.Event()
         self._gone: list[str] = []
@@ -67,7 +67,7 @@ class Stage:
                 self._submitted.set()
 
     async def _play(self, runner: str, token: str, script: Script) -> None:
-        self.playing.add(await connect(self._gateway, runner, token, script, self._ended))
+        self.playing.add(await connect(self.gateway, runner, token, script, self._ended))
 
     def _ended(self, runner: Runner) -> None:
         self.playing.discard(runner)
@@ -131,11 +131,17 @@ class Stage:
 
 @contextlib.asynccontextmanager
 async def a_stage(
-    world: World, dsn: str, script: Callable[[], Script], *, warm: int, maximum: int
+    world: World,
+    dsn: str,
+    script: Callable[[], Script],
+    *,
+    warm: int,
+    maximum: int,
+    models: str | None = None,
 ) -> AsyncIterator[Stage]:
     """Run the server on *dsn*; its pool keeps *warm* runners and makes at most *maximum*.
 
-    *script* gives what each of them does.
+    *script* gives what each of them does; *models* is where a model answers.
     """
     folder = Path(tempfile.mkdtemp(prefix="stage-", dir=world.folder))
     await world.forget_runners(dsn)
@@ -143,7 +149,7 @@ async def a_stage(
         *(sys.executable, "-m", "bench.host", dsn, str(folder), str(warm), str(maximum)),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
-        env=environment(),
+        env=environment(BENCH_MODELS=models or ""),
         limit=1 << 20,
     )
     assert process.stdout is not None

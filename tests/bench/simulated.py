@@ -41,7 +41,7 @@ class Runner(asyncio.Protocol):
         self.run = b""
         self.attempt = 1
         self.idle = False
-        self._token = token
+        self.token = token
         self._script = script
         self._ended = ended
         self._buffer = bytearray()
@@ -71,7 +71,7 @@ class Runner(asyncio.Protocol):
             self._upgraded = True
             self.say(
                 b'{"type":"hello","protocol":1,"runner":%b,"token":%b,"pid":1}'
-                % (json.dumps(self.runner).encode(), json.dumps(self._token).encode())
+                % (json.dumps(self.runner).encode(), json.dumps(self.token).encode())
             )
         while (frame := self._frame()) is not None:
             self._hear(*frame)

@@ -7,6 +7,7 @@ from bench.cases.discovery import discovery
 from bench.cases.evaluation import evaluation
 from bench.cases.first_output import first_output
 from bench.cases.lines import log_lines, sustained_lines
+from bench.cases.model_proxy import model_proxy
 from bench.cases.run_list import run_list
 from bench.cases.runs import runs_per_second
 from bench.cases.starts import cli_start, postgres_start, up_start
@@ -35,6 +36,7 @@ CASES = {
     "log-lines": Case("log lines through one gateway, short-term", log_lines, grows=True),
     "log-lines-sustained": Case("5,000 log lines a second for five minutes", sustained_lines),
     "subscribers": Case("SSE subscribers of one process", subscribers),
+    "model-proxy": Case("tokens of a model through the proxy", model_proxy),
     "run-list": Case("the run list with every filter", run_list, grows=True),
     "evaluation": Case("one evaluation of workflow code", evaluation),
     "discovery": Case("discovery of a project's workflows", discovery),
