@@ -25,7 +25,7 @@ from plue.domain.budget import Amount, Budgets, Limit, Scope
 from plue.domain.run import RunId
 from plue.gateway.llm.providers import AnthropicProvider, credentials_from
 from plue.gateway.llm.settings import Models, ModelSettings, PoolModels
-from plue.store.usage import Wanted
+from plue.store.usage import Reservation, Spend, Tokens, Wanted
 from plue.wire import frames
 from plue.wire.events import EventType
 from plue.wire.model_access import StepClaim, step_token
@@ -302,6 +302,25 @@ async def test_calls_side_by_side_cannot_overspend(postgres_dsn: str, tmp_path: 
         )
         assert sum(isinstance(a, APIStatusError) for a in answers) == 6
         assert len(desk.models.calls) == 4
+
+
+async def test_calls_that_begin_and_end_side_by_side_never_wait_for_each_other(
+    desk: Desk,
+) -> None:
+    """Reserving and settling lock the counters in one order: nobody is told of a deadlock."""
+    usage = desk.server.engine.context.usage
+    caller = await usage.caller(desk.run, 1, "ask")
+    assert caller is not None
+    wanted = Wanted(caller, 1, "c", "m", Amount(Decimal("0.5"), 1000, 1))
+
+    async def call() -> None:
+        for _ in range(10):
+            reserved = await usage.reserve(wanted, Budgets())
+            assert isinstance(reserved, Reservation)
+            assert await usage.settle(reserved.id, Spend(Tokens(7), Decimal("0.1"), "answered"))
+
+    await asyncio.gather(*(call() for _ in range(16)))
+    assert (await desk.counters())["day"] == (Decimal(16), 1120, 160)
 
 
 async def test_a_waiting_call_goes_on_when_the_budget_is_extended(

@@ -130,12 +130,12 @@ class UsageStore:
             shortage = shortage_of(budgets, counters, most)
             if shortage is not None:
                 return shortage
-            added = {"usd": most.usd, "tokens": most.tokens, "calls": most.calls}
-            await transaction.rows("add_to_budgets", {**scopes, **added})
             call = str(uuid.uuid4())
             await transaction.rows(
                 "reserve_call",
                 {
+                    **scopes,
+                    "calls": most.calls,
                     "id": call,
                     "run": caller.run,
                     "attempt": caller.attempt,

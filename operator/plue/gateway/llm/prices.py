@@ -1,7 +1,9 @@
 """What tokens cost: the table of genai-prices, and a setting's own prices before it."""
 
+import asyncio
 from collections.abc import Mapping
 from decimal import Decimal
+from importlib import import_module
 
 import structlog
 
@@ -21,6 +23,13 @@ class Prices:
         """Use *overrides*: by model id, US dollars a million ``input``, ``output`` … tokens."""
         self._overrides = overrides or {}
         self._unknown: set[str] = set()
+        self._loaded = False
+
+    async def ready(self) -> None:
+        """Load the table, beside the event loop: it takes a second, once."""
+        if not self._loaded:
+            await asyncio.to_thread(import_module, "genai_prices")
+            self._loaded = True
 
     def cost(self, model: str, tokens: Tokens) -> Decimal:
         """Return US dollars."""

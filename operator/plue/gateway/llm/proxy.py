@@ -117,6 +117,7 @@ class ModelProxy:
             call = admit(raw, pool=caller.pool, settings=self._settings)
         except NotAdmittedError as error:
             return _refusal(400, "invalid_request_error", str(error))
+        await self._prices.ready()
         reserved = await self._reserve(http, caller, call)
         if isinstance(reserved, Shortage):
             return self._short(reserved, call)

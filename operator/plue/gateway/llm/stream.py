@@ -10,7 +10,7 @@ from plue.store.usage import Tokens
 __all__ = ["Meter"]
 
 _INTERESTING = (b'"message_start"', b'"message_delta"', b'"message_stop"', b'"error"')
-_FIRST = (b'"content_block_delta"', b'"content_block_start"')
+_DELTA, _START = b"content_block_delta", b"content_block_start"
 BYTES_A_TOKEN = 3
 """For answers whose end did not arrive: fewer bytes a token than text has, so rather too much."""
 
@@ -52,7 +52,7 @@ class Meter:
 
     def _event(self, event: bytes) -> None:
         head = event[:64]
-        if any(kind.strip(b'"') in head for kind in _FIRST):
+        if _DELTA in head or _START in head:
             self.began = True
             self._content += len(event)
             return

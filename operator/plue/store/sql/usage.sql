@@ -17,12 +17,6 @@ SELECT scope, name FROM unnest(%(scopes)s::text[], %(names)s::text[]) AS s (scop
     ON CONFLICT (scope, name) DO UPDATE SET usd = b.usd
 RETURNING scope, usd, tokens, calls, extra_usd, extra_tokens, extra_calls;
 
--- name: add_to_budgets
-UPDATE model_budgets b
-   SET usd = b.usd + %(usd)s, tokens = b.tokens + %(tokens)s, calls = b.calls + %(calls)s
-  FROM unnest(%(scopes)s::text[], %(names)s::text[]) AS s (scope, name)
- WHERE b.scope = s.scope AND b.name = s.name;
-
 -- name: extend_budget
 -- Allow more in a scope. One row: the counter.
 INSERT INTO model_budgets AS b (scope, name, extra_usd, extra_tokens, extra_calls)
@@ -34,6 +28,13 @@ VALUES (%(scope)s, %(name)s, %(usd)s, %(tokens)s, %(calls)s)
 RETURNING scope, usd, tokens, calls, extra_usd, extra_tokens, extra_calls;
 
 -- name: reserve_call
+-- Write a call with the most that it can use, and add that to the counters, which are locked.
+WITH added AS (
+    UPDATE model_budgets b
+       SET usd = b.usd + %(usd)s, tokens = b.tokens + %(tokens)s, calls = b.calls + %(calls)s
+      FROM unnest(%(scopes)s::text[], %(names)s::text[]) AS s (scope, name)
+     WHERE b.scope = s.scope AND b.name = s.name
+)
 INSERT INTO llm_usage (id, run_id, attempt, step, turn, workflow, repository, day, client, model,
                        reserved_usd, reserved_tokens, namespace)
 VALUES (%(id)s, %(run)s, %(attempt)s, %(step)s, %(turn)s, %(workflow)s, %(repository)s, %(day)s,
@@ -42,7 +43,8 @@ VALUES (%(id)s, %(run)s, %(attempt)s, %(step)s, %(turn)s, %(workflow)s, %(reposi
 
 -- name: settle_call
 -- Write what a call used in the place of what was reserved, once. The counters follow by the
--- difference. One row when this was the first to settle it.
+-- difference; they are locked in the order in which reserving locks them, or each would wait for
+-- the other. One row when this was the first to settle it.
 WITH settled AS (
     UPDATE llm_usage u
        SET state = 'settled', settled_at = now(), outcome = %(outcome)s,
@@ -52,15 +54,21 @@ WITH settled AS (
            cost_usd = %(usd)s, first_token_ms = %(first_token_ms)s, total_ms = %(total_ms)s
      WHERE u.id = %(id)s AND u.state = 'reserved'
     RETURNING u.id, u.run_id, u.step, u.workflow, u.day, u.reserved_usd, u.reserved_tokens
+), named AS (
+    SELECT n.scope, n.name, s.reserved_usd, s.reserved_tokens
+      FROM settled s,
+           LATERAL (VALUES ('step', s.run_id || '/' || s.step), ('run', s.run_id::text),
+                           ('workflow', s.day || '/' || s.workflow), ('day', s.day::text))
+                   AS n (scope, name)
+), locked AS (
+    SELECT b.scope, b.name, n.reserved_usd, n.reserved_tokens
+      FROM model_budgets b JOIN named n ON b.scope = n.scope AND b.name = n.name
+     ORDER BY b.scope, b.name FOR UPDATE OF b
 ), counted AS (
     UPDATE model_budgets b
-       SET usd = GREATEST(0, b.usd + %(usd)s - s.reserved_usd),
-           tokens = GREATEST(0, b.tokens + %(tokens)s - s.reserved_tokens)
-      FROM settled s
-     WHERE (b.scope = 'step' AND b.name = s.run_id || '/' || s.step)
-        OR (b.scope = 'run' AND b.name = s.run_id::text)
-        OR (b.scope = 'workflow' AND b.name = s.day || '/' || s.workflow)
-        OR (b.scope = 'day' AND b.name = s.day::text)
+       SET usd = GREATEST(0, b.usd + %(usd)s - l.reserved_usd),
+           tokens = GREATEST(0, b.tokens + %(tokens)s - l.reserved_tokens)
+      FROM locked l WHERE b.scope = l.scope AND b.name = l.name
 )
 SELECT id FROM settled;
 
