@@ -5,9 +5,10 @@ reading goes on after the last event that arrived whole.
 """
 
 import json
+import ssl
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
@@ -27,6 +28,7 @@ __all__ = ["Address", "Api", "StreamedEvent"]
 
 _V1 = "/api/v1"
 _TIMES = httpx2.Timeout(60.0, connect=5.0)
+_UPLOAD_TIMES = httpx2.Timeout(300.0, connect=10.0)
 # The server sends an empty line at least every 15 s.
 _STREAM_TIMES = httpx2.Timeout(60.0, connect=5.0, read=45.0)
 _RESUME_WITHIN = 60.0
@@ -42,10 +44,11 @@ _KINDS: Mapping[int, type[PlueError]] = {
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where a server is, and what lets us in."""
+    """Where a server is, and what lets us in: the token, or the headers where there are some."""
 
     url: str
     token: str
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +62,19 @@ class StreamedEvent:
 class Api:
     """A server's API, found by *locate*, which is asked again when the server does not answer."""
 
-    def __init__(self, locate: Callable[[], Address | None]) -> None:
-        """Use the server that *locate* finds."""
+    def __init__(
+        self,
+        locate: Callable[[], Address | None],
+        *,
+        verify: ssl.SSLContext | None = None,
+        away: str = "see `plue doctor`",
+    ) -> None:
+        """Use the server that *locate* finds; *away* is the remedy when it does not answer."""
         self._locate = locate
-        self._client = httpx2.Client(timeout=_TIMES, trust_env=False)
+        self._away = away
+        self._client = httpx2.Client(
+            timeout=_TIMES, trust_env=False, verify=True if verify is None else verify
+        )
 
     def close(self) -> None:
         """Close the connections."""
@@ -76,11 +88,31 @@ class Api:
         """Send *body* to *path* below /api/v1; return the JSON that is answered."""
         return self._request("POST", path, body=body or {})
 
+    def delete(self, path: str) -> Any:
+        """Delete what is at *path* below /api/v1; return the JSON that is answered."""
+        return self._request("DELETE", path)
+
+    def upload(self, path: str, parts: Iterable[bytes], **query: object) -> Any:
+        """Send *parts* as one body to *path* below /api/v1; return the JSON that is answered."""
+        address = self._address()
+        headers = {**_headers(address), "Content-Type": "application/octet-stream"}
+        with _translated(address, self._away):
+            response = self._client.post(
+                f"{address.url}{_V1}{path}",
+                params=_given(query),
+                content=parts,
+                headers=headers,
+                timeout=_UPLOAD_TIMES,
+            )
+        if response.is_error:
+            raise _problem(response)
+        return response.json()
+
     def text(self, path: str, **query: object) -> Iterator[str]:
         """Yield the text at *path* as it comes."""
         address = self._address()
         with (
-            _translated(address),
+            _translated(address, self._away),
             self._client.stream(
                 "GET",
                 f"{address.url}{_V1}{path}",
@@ -124,7 +156,7 @@ class Api:
             headers["Last-Event-ID"] = str(after)
         url = f"{address.url}{_V1}/runs/{run}/events"
         with (
-            _translated(address),
+            _translated(address, self._away),
             self._client.stream("GET", url, headers=headers, timeout=_STREAM_TIMES) as response,
         ):
             if response.is_error:
@@ -146,7 +178,7 @@ class Api:
         body: Mapping[str, object] | None = None,
     ) -> Any:
         address = self._address()
-        with _translated(address):
+        with _translated(address, self._away):
             response = self._client.request(
                 method,
                 f"{address.url}{_V1}{path}",
@@ -168,8 +200,9 @@ class Api:
 class _translated:  # noqa: N801 - reads as a function
     """Turn the client library's errors into ours."""
 
-    def __init__(self, address: Address) -> None:
+    def __init__(self, address: Address, away: str) -> None:
         self._address = address
+        self._away = away
 
     def __enter__(self) -> None:
         return None
@@ -180,12 +213,12 @@ class _translated:  # noqa: N801 - reads as a function
                 f"the server at {self._address.url} does not answer"
                 f" ({str(error) or type(error).__name__})",
                 retry_in=timedelta(seconds=1),
-                remedy="see `plue doctor`",
+                remedy=self._away,
             ) from error
 
 
 def _headers(address: Address) -> dict[str, str]:
-    return {"Authorization": f"Bearer {address.token}"}
+    return dict(address.headers) or {"Authorization": f"Bearer {address.token}"}
 
 
 def _given(query: Mapping[str, object]) -> dict[str, Any]:
@@ -208,6 +241,8 @@ def _problem(response: httpx2.Response) -> PlueError:
         problem = {}
     if not isinstance(problem, dict):
         problem = {}
+    if problem.get("kind") == "Status":
+        return _on_the_way(response.status_code, problem)
     message = problem.get("detail") or f"the server answered {response.status_code}"
     kind = _KINDS.get(response.status_code)
     if kind is UnavailableError:
@@ -220,3 +255,25 @@ def _problem(response: httpx2.Response) -> PlueError:
         remedy=problem.get("remedy"),
         details={"diagnostics": problem.get("diagnostics") or []},
     )
+
+
+def _on_the_way(status: int, said: Mapping[str, Any]) -> PlueError:
+    """Return the error of a Kubernetes API server that did not let a request through to ours."""
+    message = str(said.get("message") or f"the API server answered {status}")
+    if status == 404:  # noqa: PLR2004 - HTTP
+        return NotFoundError(
+            f"Plue's API is not found in the cluster: {message}",
+            remedy="name its Service with --api-service NAMESPACE/NAME;"
+            " `kubectl get services -A -l app.kubernetes.io/component=api` finds it",
+        )
+    if status == 403:  # noqa: PLR2004 - HTTP
+        return RejectedError(
+            f"the cluster does not let you through to Plue's API: {message}",
+            remedy="ask for the role plue-connect: get and create on services/proxy of the API",
+        )
+    if status == 503:  # noqa: PLR2004 - HTTP
+        return UnavailableError(
+            f"no pod of Plue's API is ready: {message}",
+            remedy="see `kubectl get pods -A -l app.kubernetes.io/component=api`",
+        )
+    return RejectedError(message)

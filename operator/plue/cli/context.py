@@ -7,6 +7,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from plue.cli.target import target
 from plue.errors import PlueError, RejectedError, UsageError
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ __all__ = [
     "error_lines",
     "exit_code_of",
     "here",
+    "namespace_of",
     "progress",
     "refuse_to_leave_private",
     "server",
@@ -35,7 +37,17 @@ def here(tree: Path | None = None, data: Path | None = None) -> "Place":
 
 @contextmanager
 def server(*, warm: int = 0) -> Iterator["Api"]:
-    """Give the API of this project's server; when none is up, a private one with *warm* runners."""
+    """Give the API that commands are for: a cluster's, or that of this project's server.
+
+    When none is up here, a private one with *warm* runners is started.
+    """
+    aimed = target()
+    if aimed.is_cluster:
+        from plue.cli.cluster import reached
+
+        with reached(aimed) as api:
+            yield api
+        return
     from plue.cli.connect import connected
 
     place = here()
@@ -45,11 +57,23 @@ def server(*, warm: int = 0) -> Iterator["Api"]:
         yield api
 
 
-def refuse_to_leave_private(place: "Place") -> None:
+def namespace_of(given: str | None = None) -> str | None:
+    """Return the namespace of a cluster that is meant; None here, and where none is said."""
+    aimed = target()
+    if given is not None or aimed.namespace is not None or aimed.context is None:
+        return given or aimed.namespace
+    from plue.kube.login import find_login
+
+    return find_login(os.environ, context=aimed.context, programs=True).namespace
+
+
+def refuse_to_leave_private() -> None:
     """Raise an error unless a server is up that stays when this command has ended."""
     from plue.cli.connect import running_server
 
-    if running_server(place).private:
+    if target().is_cluster:
+        return
+    if running_server(here()).private:
         raise UsageError(
             "a private server ends with the command that started it",
             remedy="start one with `plue up`",

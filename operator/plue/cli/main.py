@@ -24,6 +24,7 @@ from plue.cli import (
     usage,
     workflows,
 )
+from plue.cli.target import aim
 from plue.cli.words import Words
 from plue.errors import PlueError
 
@@ -71,8 +72,45 @@ def options(
         bool,
         typer.Option("--version", help="Print the version.", callback=_version, is_eager=True),
     ] = False,
+    context: Annotated[
+        str | None,
+        typer.Option(
+            envvar="PLUE_CONTEXT", help="Work with the cluster of this context of the kubeconfig."
+        ),
+    ] = None,
+    namespace: Annotated[
+        str | None,
+        typer.Option(
+            "-n", "--namespace", envvar="PLUE_NAMESPACE", help="The namespace [the context's]."
+        ),
+    ] = None,
+    account: Annotated[
+        str | None,
+        typer.Option(
+            metavar="[NAMESPACE/]NAME",
+            envvar="PLUE_ACCOUNT",
+            help="The service account to act as in a cluster [plue-cli].",
+        ),
+    ] = None,
+    api_service: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAMESPACE/NAME",
+            envvar="PLUE_API_SERVICE",
+            help="The Service of Plue's API in a cluster [plue-system/plue-api].",
+        ),
+    ] = None,
+    server: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            envvar="PLUE_SERVER",
+            help="An API that is exposed, with a machine token in PLUE_TOKEN.",
+        ),
+    ] = None,
 ) -> None:
-    """Run workflows that live beside your code."""
+    """Run workflows that live beside your code, here or in a cluster."""
+    aim(context=context, server=server, namespace=namespace, account=account, service=api_service)
 
 
 def main() -> None:

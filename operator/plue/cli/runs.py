@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from plue.cli.context import here, refuse_to_leave_private, server
+from plue.cli.context import namespace_of, refuse_to_leave_private, server
 from plue.cli.words import Words
-from plue.errors import UsageError
+from plue.errors import NotFoundError, UsageError
 
 if TYPE_CHECKING:
     from plue.cli.client import Api
@@ -34,6 +34,9 @@ def list_runs(
     namespace: Annotated[
         str | None, typer.Option("-n", "--namespace", help="Only of this namespace.")
     ] = None,
+    everywhere: Annotated[
+        bool, typer.Option("-A", "--all-namespaces", help="Of all that you may read.")
+    ] = False,
     workflow: Annotated[str | None, typer.Option("-w", "--workflow", help="Only of this.")] = None,
     state: Annotated[
         list[str] | None, typer.Option("-s", "--state", help="Only in this state; repeatable.")
@@ -43,10 +46,11 @@ def list_runs(
 ) -> None:
     """List runs, newest first.
 
-    Examples: plue run list;  plue run list -w checks -s failed
+    Examples: plue run list;  plue run list -w checks -s failed;  plue --context prod run list -A
     """
     with server() as api:
-        page = api.get("/runs", namespace=namespace, workflow=workflow, state=state, limit=limit)
+        place = namespace if everywhere else namespace_of(namespace)
+        page = api.get("/runs", namespace=place, workflow=workflow, state=state, limit=limit)
     if as_json:
         print(json.dumps(page["runs"], indent=2))
         return
@@ -64,7 +68,7 @@ def view(run: Which = "latest", *, as_json: AsJson = False) -> None:
     from plue.cli.usage import usage_lines
 
     with server() as api:
-        detail = api.get(f"/runs/{_quoted(run)}")
+        detail = api.get(f"/runs/{_named(api, run)}")
         progress = _progress_of(detail)
         for step in progress.steps.values():
             if step.state == "failed" and not as_json:
@@ -93,7 +97,7 @@ def watch(run: Which = "latest", *, as_json: AsJson = False) -> None:
     from plue.cli.follow import Left, Shown, follow
 
     with server() as api:
-        detail = api.get(f"/runs/{_quoted(run)}")
+        detail = api.get(f"/runs/{_named(api, run)}")
         shown = Shown(as_json, owned=False, hint=f"plue run view {detail['name']}")
         try:
             code = follow(api, detail["id"], detail["name"], shown)
@@ -121,7 +125,7 @@ def logs(
     with server() as api:
         rest = ""
         query = {"step": step, "timestamps": "true" if timestamps else None}
-        for text in api.text(f"/runs/{_quoted(run)}/logs", **query):
+        for text in api.text(f"/runs/{_named(api, run)}/logs", **query):
             *lines, rest = (rest + text).split("\n")
             for line in lines:
                 # In a file the bytes stay as they were; on a terminal they must not steer it.
@@ -146,7 +150,7 @@ def cancel(
         body: dict[str, object] = {"now": now}
         if reason is not None:
             body["reason"] = reason
-        detail = api.post(f"/runs/{_quoted(run)}/cancel", body)
+        detail = api.post(f"/runs/{_named(api, run)}/cancel", body)
     ended = detail["state"] not in {"queued", "claimed", "running"}
     said = (
         f"{detail['name']} has ended: {detail['state']}" if ended else f"{detail['name']} will end"
@@ -170,9 +174,9 @@ def rerun(
     from plue.cli.follow import Left, Shown, follow
 
     if detach:
-        refuse_to_leave_private(here())
+        refuse_to_leave_private()
     with server(warm=1) as api:
-        made = api.post(f"/runs/{_quoted(run)}/rerun")
+        made = api.post(f"/runs/{_named(api, run)}/rerun")
         if detach:
             print(json.dumps(made) if as_json else made["name"])
             return
@@ -193,7 +197,10 @@ def list_lines(runs: list[Mapping[str, Any]], *, now: datetime) -> list[str]:
 
     if not runs:
         return ["no runs"]
+    several = len({run["namespace"] for run in runs}) > 1
     rows = [["RUN", "STATE", "TRIGGER", "AGE", "TOOK", "REASON"]]
+    if several:
+        rows[0].insert(0, "NAMESPACE")
     for run in runs:
         age = (now - datetime.fromisoformat(run["created_at"])).total_seconds() * 1000
         waiting = run.get("waiting") or {}
@@ -208,6 +215,8 @@ def list_lines(runs: list[Mapping[str, Any]], *, now: datetime) -> list[str]:
                 "" if reason == "Succeeded" else reason,
             ]
         )
+        if several:
+            rows[-1].insert(0, safe(run["namespace"]))
     return table(rows)
 
 
@@ -280,9 +289,19 @@ def _time(text: str | None) -> datetime | None:
     return None if text is None else datetime.fromisoformat(text)
 
 
-def _quoted(reference: str) -> str:
+def _named(api: "Api", reference: str) -> str:
+    """Return *reference* as a part of a path; `latest` is the namespace's, where there is one."""
     from urllib.parse import quote
 
+    place = namespace_of() if reference == "latest" else None
+    if place is not None:
+        newest = api.get("/runs", namespace=place, limit=1)["runs"]
+        if not newest:
+            raise NotFoundError(
+                f"there are no runs in the namespace {place!r} yet",
+                remedy="`plue run list -A` shows the runs of all namespaces that you may read",
+            )
+        return str(newest[0]["id"])
     return quote(reference, safe="")
 
 
@@ -308,5 +327,5 @@ def extend(
         raise UsageError("say by how much", remedy="give --usd, --tokens or --calls")
     with server() as api:
         body = {"usd": usd, "tokens": tokens, "calls": calls, "step": step}
-        report = api.post(f"/runs/{_quoted(run)}/budget", body)
+        report = api.post(f"/runs/{_named(api, run)}/budget", body)
     print("\n".join(usage_lines(report["lines"], ["step", "model"], report["cost_usd"])))

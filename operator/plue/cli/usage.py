@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from plue.cli.context import server
+from plue.cli.context import namespace_of, server
 from plue.cli.text import table
 from plue.errors import UsageError
 
@@ -28,6 +28,9 @@ def usage(
         str | None, typer.Option(metavar="DAY", help="Last day [default: today].")
     ] = None,
     workflow: Annotated[str | None, typer.Option("-w", "--workflow", help="Only of this.")] = None,
+    namespace: Annotated[
+        str | None, typer.Option("-n", "--namespace", help="Only of this namespace.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for machines.")] = False,
 ) -> None:
     """Show what model calls used and cost. Days are UTC.
@@ -45,7 +48,14 @@ def usage(
                 f"usage cannot be summed up by {key!r}", remedy=f"use one of {', '.join(_KEYS)}"
             )
     with server() as api:
-        report = api.get("/usage", by=keys, since=since, until=until, workflow=workflow)
+        report = api.get(
+            "/usage",
+            by=keys,
+            since=since,
+            until=until,
+            workflow=workflow,
+            namespace=namespace_of(namespace),
+        )
     if as_json:
         print(json.dumps(report, indent=2))
         return

@@ -14,8 +14,9 @@ from urllib.parse import quote
 
 import typer
 
-from plue.cli.context import here, refuse_to_leave_private, server
+from plue.cli.context import here, namespace_of, refuse_to_leave_private, server
 from plue.cli.lint import lint
+from plue.cli.target import target
 from plue.cli.words import Words
 from plue.errors import NotFoundError, RejectedError, UsageError
 
@@ -226,12 +227,19 @@ def run(
     detach: Annotated[
         bool, typer.Option(help="Start it, print its name, and leave; needs `plue up`.")
     ] = False,
+    namespace: Annotated[
+        str | None, typer.Option("-n", "--namespace", help="In a cluster: where the run belongs.")
+    ] = None,
+    deployed: Annotated[
+        bool, typer.Option(help="In a cluster: its own Workflow of that name, nothing from here.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Run a workflow and watch it; the exit code is the run's.
 
     Uses the server of `plue up`, or starts a private one for as long as the run takes. The run
-    sees a copy of the working tree as it is now, without what git ignores.
+    sees a copy of the working tree as it is now, without what git ignores. With `plue --context`
+    it runs in that cluster, and the copy is uploaded.
 
     Ctrl-C cancels the run and shows its end; a second one leaves.
 
@@ -243,6 +251,8 @@ def run(
       plue workflow run ci --event pull_request --base main
 
       plue workflow run checks --json | jq .type
+
+      plue --context prod workflow run checks -n team-a
 
     Exit codes: 0 succeeded, 1 failed, 2 wrong usage, 124 timed out, 130 cancelled.
 
@@ -260,9 +270,24 @@ def run(
         "workspace": {"kind": "in_place" if in_place else "tree"},
         "timeout_seconds": parse_duration(timeout) if timeout else None,
     }
+    is_cluster = target().is_cluster
+    if is_cluster and in_place:
+        raise UsageError("a cluster cannot run in your working tree", remedy="leave --in-place out")
+    if deployed and not is_cluster:
+        raise UsageError(
+            "--deployed is for a cluster", remedy="name one: `plue --context NAME workflow run …`"
+        )
     if detach:
-        refuse_to_leave_private(here())
+        refuse_to_leave_private()
     with server(warm=1) as api:
+        if is_cluster:
+            from plue.cli.sending import sent
+
+            place = namespace_of(namespace)
+            body |= {"namespace": place}
+            body |= sent(api, name, namespace=place, event=given, deployed=deployed)
+        elif namespace is not None:
+            body |= {"namespace": namespace}
         made = api.post("/runs", {k: v for k, v in body.items() if v is not None})
         if detach:
             print(json.dumps(made) if as_json else made["name"])

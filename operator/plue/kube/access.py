@@ -13,6 +13,9 @@ from plue.kube.reviews import API_AUDIENCE, Reviews
 
 __all__ = ["ClusterAccess"]
 
+PROXIED = "X-Plue-Authorization"
+"""Who comes through the API server's proxy says it here: it takes Authorization for itself."""
+
 
 class ClusterAccess:
     """Lets callers in by TokenReview, and asks for each right by SubjectAccessReview."""
@@ -29,7 +32,8 @@ class ClusterAccess:
         """Return who calls. Raises UnauthenticatedError."""
         if public:
             return None
-        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+        header = request.headers.get(PROXIED) or request.headers.get("Authorization") or ""
+        scheme, _, token = header.partition(" ")
         if scheme.lower() != "bearer" or not token.strip():
             raise _unauthenticated("the request carries no token")
         caller = await self._reviews.caller(token.strip())

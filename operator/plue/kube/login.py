@@ -4,13 +4,16 @@ Tokens of service accounts are rotated on the disk, so a token is read anew when
 """
 
 import base64
+import json
 import os
 import ssl
+import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +26,8 @@ __all__ = ["Login", "find_login"]
 
 _ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 _TOKEN_AGE = 60.0
+_USUAL = Path("~/.kube/config")
+_SECTIONS = ("contexts", "clusters", "users")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,18 +57,23 @@ class Login:
         return await handler(request)
 
 
-def find_login(environment: Mapping[str, str], *, context: str | None = None) -> Login:
+def find_login(
+    environment: Mapping[str, str], *, context: str | None = None, programs: bool = False
+) -> Login:
     """Return the login that the surroundings give: a kubeconfig that is named, else the pod's.
 
-    Raises UsageError when there is none, or when it needs what we cannot do.
+    *programs* says that a program which the kubeconfig names may be run for a token, as kubectl
+    does; only a person's own command may. Raises UsageError when there is none, or when it needs
+    what we cannot do.
     """
     named = environment.get("KUBECONFIG", "")
     if named or context is not None:
-        return _from_kubeconfig(Path((named or "~/.kube/config").split(":")[0]), context)
+        files = [Path(one) for one in named.split(os.pathsep) if one] or [_USUAL]
+        return _from_kubeconfig(files, context, programs=programs)
     host = environment.get("KUBERNETES_SERVICE_HOST")
     if host:
         return _from_pod(host, environment.get("KUBERNETES_SERVICE_PORT", "443"))
-    return _from_kubeconfig(Path("~/.kube/config"), None)
+    return _from_kubeconfig([_USUAL], None, programs=programs)
 
 
 def _from_pod(host: str, port: str) -> Login:
@@ -88,14 +98,32 @@ def _token_of(file: Path) -> Callable[[], str]:
     return token
 
 
-def _from_kubeconfig(path: Path, context: str | None) -> Login:
-    path = path.expanduser()
+def _merged(paths: Sequence[Path]) -> dict[str, Any]:
+    """Return what several kubeconfigs say together: of two entries of a name the first counts.
+
+    Each entry remembers its folder, which the files that it names are relative to.
+    """
+    whole: dict[str, Any] = {section: [] for section in _SECTIONS}
+    for path in paths:
+        config = yaml.safe_load(path.read_text()) or {}
+        if "current-context" not in whole and config.get("current-context"):
+            whole["current-context"] = config["current-context"]
+        for section in _SECTIONS:
+            whole[section] += [{**one, "folder": path.parent} for one in config.get(section) or []]
+    return whole
+
+
+def _from_kubeconfig(files: Sequence[Path], context: str | None, *, programs: bool) -> Login:
+    paths = [file.expanduser() for file in files]
+    path = os.pathsep.join(map(str, paths))
     try:
-        config = yaml.safe_load(path.read_text())
+        # As kubectl does: of several files some may be missing.
+        config = _merged([one for one in paths if one.exists()] or paths)
         name = context or config["current-context"]
         chosen = _named(config, "contexts", name)["context"]
-        cluster = _named(config, "clusters", chosen["cluster"])["cluster"]
-        user = _named(config, "users", chosen["user"])["user"]
+        cluster_entry = _named(config, "clusters", chosen["cluster"])
+        user_entry = _named(config, "users", chosen["user"])
+        cluster, user = cluster_entry["cluster"], user_entry["user"] or {}
         server = str(cluster["server"]).rstrip("/")
     except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
         raise UsageError(
@@ -103,16 +131,18 @@ def _from_kubeconfig(path: Path, context: str | None) -> Login:
             field="kubeconfig",
             remedy="set KUBECONFIG to a file that `kubectl` can use",
         ) from error
-    if "exec" in user or "auth-provider" in user:
+    token = _user_token(user, user_entry["folder"])
+    if "exec" in user and programs:
+        token = _program_token(user["exec"], user_entry["folder"])
+    elif "exec" in user or "auth-provider" in user:
         raise UsageError(
-            f"{path}: the user {chosen['user']!r} logs in by a program, which the operator does"
-            " not start",
-            remedy="run the operator in the cluster, or use a kubeconfig with a token",
+            f"{path}: the user {chosen['user']!r} logs in by a program, which is not started here",
+            remedy="use a kubeconfig with a token, or run this in the cluster",
         )
     return Login(
         server=server,
-        verify=_verification(cluster, user, path.parent),
-        token=_user_token(user, path.parent),
+        verify=_verification(cluster, user, cluster_entry["folder"], user_entry["folder"]),
+        token=token,
         namespace=str(chosen.get("namespace", "default")),
     )
 
@@ -132,8 +162,50 @@ def _user_token(user: Mapping[str, Any], folder: Path) -> Callable[[], str | Non
     return lambda: None if token is None else str(token)
 
 
+def _program_token(program: Mapping[str, Any], folder: Path) -> Callable[[], str]:
+    """Return what asks the program of a kubeconfig for a token, and again when it has expired."""
+    held: list[tuple[datetime, str]] = []
+
+    def token() -> str:
+        now = datetime.now(UTC)
+        if not held or held[0][0] - timedelta(seconds=10) < now:
+            status = _asked(program, folder)
+            expires = status.get("expirationTimestamp")
+            until = now + timedelta(minutes=5)
+            held[:] = [
+                (datetime.fromisoformat(expires) if expires else until, str(status["token"]))
+            ]
+        return held[0][1]
+
+    return token
+
+
+def _asked(program: Mapping[str, Any], folder: Path) -> Mapping[str, Any]:
+    """Run the program as kubectl does; return the status of its ExecCredential."""
+    command = str(program["command"])
+    # As kubectl: a path is relative to the kubeconfig, a bare name is looked up.
+    words = [str(folder / command) if os.sep in command else command, *(program.get("args") or ())]
+    asked = {"apiVersion": program["apiVersion"], "kind": "ExecCredential"}
+    more = {one["name"]: one["value"] for one in program.get("env") or ()}
+    told = {"KUBERNETES_EXEC_INFO": json.dumps(asked | {"spec": {"interactive": False}})}
+    remedy = str(program.get("installHint") or "see that `kubectl` can log in with this context")
+    try:
+        done = subprocess.run(
+            words, env={**os.environ, **told, **more}, stdout=subprocess.PIPE, check=True
+        )
+        status: Mapping[str, Any] = json.loads(done.stdout)["status"]
+        status["token"]  # certificates from programs are not read
+    except (OSError, subprocess.CalledProcessError, ValueError, KeyError, TypeError) as error:
+        raise UsageError(
+            f"the login program {command!r} of the kubeconfig gave no token: {error}",
+            field="kubeconfig",
+            remedy=remedy,
+        ) from error
+    return status
+
+
 def _verification(
-    cluster: Mapping[str, Any], user: Mapping[str, Any], folder: Path
+    cluster: Mapping[str, Any], user: Mapping[str, Any], folder: Path, user_folder: Path
 ) -> ssl.SSLContext:
     authority = None
     if "certificate-authority-data" in cluster:
@@ -149,7 +221,7 @@ def _verification(
         _load_certificate(verify, user)
     elif "client-certificate" in user:
         verify.load_cert_chain(
-            str(folder / user["client-certificate"]), str(folder / user["client-key"])
+            str(user_folder / user["client-certificate"]), str(user_folder / user["client-key"])
         )
     return verify
 
