@@ -61,6 +61,7 @@ fmt: setup  ## Format, and fix what can be fixed
 
 e2e: setup  ## Test on a real Kubernetes node; builds it the first time (about 15 minutes)
 	python -m cluster.bed up
+	pytest -q -m chart tests/cluster/chart
 	pytest -q -m cluster tests/cluster
 
 cluster-up: setup  ## Start a Kubernetes node with gVisor, in namespaces of its own (needs root)

@@ -34,7 +34,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     here = Path(__file__).parent
     ours = [item for item in items if item.path.is_relative_to(here)]
     for item in ours:
-        item.add_marker(pytest.mark.cluster)
+        # The chart's tests need the node to themselves, and so a session of their own.
+        alone = item.path.is_relative_to(here / "chart")
+        item.add_marker(pytest.mark.chart if alone else pytest.mark.cluster)
         # The first one may have to make the images and start the node.
         item.add_marker(pytest.mark.timeout(900))
     items[:] = [item for item in items if item not in ours] + ours

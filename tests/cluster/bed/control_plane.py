@@ -19,7 +19,7 @@ from cluster.bed.places import Places
 from cluster.bed.processes import Processes, wait_for
 from cluster.bed.say import BedError
 
-__all__ = ["ControlPlane", "Listening", "control_programs", "write_kubeconfig"]
+__all__ = ["SERVICE_RANGE", "ControlPlane", "Listening", "control_programs", "write_kubeconfig"]
 
 SERVICE_RANGE = "10.96.0.0/16"
 

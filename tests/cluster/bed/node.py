@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cluster.bed.control_plane import ControlPlane, Listening
+from cluster.bed.control_plane import SERVICE_RANGE, ControlPlane, Listening
 from cluster.bed.places import Places
 from cluster.bed.processes import Processes, wait_for
 from cluster.bed.say import BedError
@@ -99,6 +99,8 @@ class Node:
         _do("ip", "link", "add", _INTERFACE, "type", "bridge")
         _do("ip", "address", "add", f"{GATEWAY}/32", "dev", _INTERFACE)
         _do("ip", "link", "set", _INTERFACE, "up")
+        # What is sent from here to a Service needs a way before kube-proxy gives it another.
+        _do("ip", "route", "add", SERVICE_RANGE, "dev", _INTERFACE)
         Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
         # The API server has no endpoints as far as kube-proxy knows: one rule leads pods to it.
         redirect = ("-p", "tcp", "--dport", "443", "-j", "DNAT", "--to-destination")

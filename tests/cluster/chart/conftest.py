@@ -1,0 +1,42 @@
+"""Tests of the chart on a node that has nothing of Plue; `make e2e` runs them in a session first.
+
+They share one release. It must not meet the operators that the other tests of the node start.
+"""
+
+from collections.abc import Iterator
+
+import pytest
+from cluster.bed.__main__ import down, up
+from cluster.bed.namespaces import network_of
+from cluster.bed.places import places
+from cluster.bed.say import BedError
+from cluster.bed.state import find_running
+from cluster.conftest import cannot
+from cluster.installed import Installed, installed
+from cluster.operating import Cluster
+
+
+@pytest.fixture(scope="session")
+def bare_cluster() -> Iterator[Cluster]:
+    """Give the real node without our resources; this process is in its network meanwhile."""
+    where = places()
+    running = find_running(where)
+    was_up = running is not None
+    try:
+        running = running or up(where)
+    except BedError as error:
+        cannot(str(error))
+        raise
+    try:
+        with network_of(running.init):
+            yield Cluster(running)
+    finally:
+        if not was_up:
+            down(where)
+
+
+@pytest.fixture(scope="session")
+def plue(bare_cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installed]:
+    """Give Plue as the chart installs it."""
+    with installed(bare_cluster, tmp_path_factory.mktemp("chart")) as release:
+        yield release
