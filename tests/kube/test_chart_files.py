@@ -1,0 +1,34 @@
+"""What the chart repeats of other files, compared with them."""
+
+import json
+from pathlib import Path
+
+import yaml
+
+from plue.resources.__main__ import files
+
+ROOT = Path(__file__).parents[2]
+CHART = ROOT / "helm" / "plue"
+
+
+def test_the_charts_definitions_are_the_generated_ones() -> None:
+    """`make crds` writes both folders; neither is changed by hand."""
+    assert files() == {file.name: file.read_text() for file in (CHART / "crds").iterdir()}
+
+
+def test_a_pool_in_the_values_may_hold_what_a_pools_spec_may() -> None:
+    """The schema of values knows exactly the fields of a RunnerPool's spec."""
+    (version,) = yaml.safe_load(files()["runnerpools.yaml"])["spec"]["versions"]
+    spec = version["schema"]["openAPIV3Schema"]["properties"]["spec"]
+    schema = json.loads((CHART / "values.schema.json").read_text())
+    pools = schema["properties"]["runners"]["properties"]["pools"]["additionalProperties"]
+    assert set(spec["properties"]) == set(pools["properties"])
+    assert pools["additionalProperties"] is False
+
+
+def test_the_charts_version_is_the_packages() -> None:
+    """One version everywhere: the image's tag is the chart's appVersion."""
+    from plue import __version__
+
+    meta = yaml.safe_load((CHART / "Chart.yaml").read_text())
+    assert meta["appVersion"] == __version__
