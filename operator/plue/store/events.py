@@ -93,12 +93,16 @@ class EventStore:
         not go on exactly behind the last one: ``QueueStore.current`` tells which of the two.
         """
         statements: list[tuple[str, dict[str, Any]]] = []
+        if ends:
+            # First, and all of the transaction's: one order for everybody who locks several.
+            runs = {*(end.run for end in ends), *(batch.key.run for batch in batches)}
+            statements.append(("lock_runs", {"runs": sorted(runs)}))
         if batches:
             statements.append(("append_events", _append_parameters(batches)))
         if ends:
             statements.append(("end_runs", _end_parameters(ends)))
         results = await self._database.transaction(statements)
-        rows = results[0] if batches else []
+        rows = results[-2 if ends else -1] if batches else []
         stored = {str(row["run_id"]): (row["last_event"], row["time"]) for row in rows}
         kept = {b.key: stored[b.key.run] for b in batches if b.key.run in stored}
         return kept, [_ended(row) for row in results[-1]] if ends else []

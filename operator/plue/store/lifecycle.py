@@ -144,10 +144,16 @@ class LifecycleStore:
 
     async def next_attempt(self, key: ClaimKey, reason: Reason) -> bool:
         """Start the run over; False when somebody else was first."""
-        row = await self._database.row(
-            "next_attempt", {"run": key.run, "attempt": key.attempt, "reason": reason.value}
+        _, rows = await self._database.transaction(
+            [
+                ("lock_runs", {"runs": [key.run]}),
+                (
+                    "next_attempt",
+                    {"run": key.run, "attempt": key.attempt, "reason": reason.value},
+                ),
+            ]
         )
-        return row is not None
+        return bool(rows)
 
     async def requeue(self, key: ClaimKey, reason: Reason) -> bool:
         """Put a claimed run back into the queue; False when somebody else was first."""

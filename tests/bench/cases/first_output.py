@@ -1,11 +1,14 @@
 """From the request that makes a run to its first output at an SSE client, with warm runners."""
 
 import asyncio
+import shutil
+import subprocess
 import time
+from pathlib import Path
 
 import aiohttp
 
-from bench.figures import Figure, Goal
+from bench.figures import Figure, Goal, percentile
 from bench.following import follow, started
 from bench.usage import metered
 from bench.world import Up, World
@@ -43,12 +46,14 @@ async def first_output(world: World, history: int | None) -> list[Figure]:
             with metered(world.parts(up)) as usage:
                 count = world.n(100 if not files else 40, 2)
                 values = [await _one(up, client, workspace, warm) for _ in range(count)]
+            reference = await asyncio.to_thread(_tar, root) if files == _TREE_FILES else None
             figures.append(
                 Figure(
                     bench="first-output",
                     what=what,
                     values=values,
                     goal=GOAL,
+                    reference=reference,
                     cpu=usage.cpu,
                     memory=usage.memory,
                     history=history,
@@ -72,3 +77,17 @@ async def _one(up: Up, client: aiohttp.ClientSession, workspace: str, warm: int)
     if took is None:
         raise RuntimeError(f"the run {run} printed nothing")
     return took
+
+
+def _tar(root: Path) -> str:
+    """Say what unpacking the tree costs at least: the files' making is the file system's."""
+    archive, took = root.parent / "reference.tar", []
+    subprocess.run(["tar", "-cf", archive, "-C", root, "."], check=True)
+    for number in range(5):
+        place = root.parent / f"reference-{number}"
+        place.mkdir()
+        begun = time.perf_counter()
+        subprocess.run(["tar", "-xf", archive, "-C", place], check=True)
+        took.append((time.perf_counter() - begun) * 1000)
+        shutil.rmtree(place)
+    return f"tar -xf of the same tree alone: p50 {percentile(took, 0.5):,.0f} ms"

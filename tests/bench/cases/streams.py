@@ -1,6 +1,7 @@
 """What followers see: how old a line is when it arrives, and how many may follow one process."""
 
 import asyncio
+import sys
 import time
 
 from bench.bare_sse import bare_latencies
@@ -19,7 +20,7 @@ _RUNS, _CLIENTS, _LINES = 20, 100, 1000
 _CHATTY = """
 from plue import manual, workflow
 
-PRINT = '''exec python3 -u -c "
+PRINT = '''exec {python} -u -c "
 import time
 begun, n = time.time(), 0
 while n < {total}:
@@ -40,7 +41,7 @@ async def event_latency(world: World, history: int | None) -> list[Figure]:
     runs, seconds = world.n(_RUNS, 1), world.n(20, 1)
     rate = _LINES // _RUNS
     clients = world.n(_CLIENTS, 2)
-    source = _CHATTY.format(total=rate * seconds, rate=rate)
+    source = _CHATTY.format(total=rate * seconds, rate=rate, python=sys.executable)
     root = world.project(f"chatty-{history}", source)
     dsn = await world.database(history)
     async with (
@@ -59,8 +60,8 @@ async def event_latency(world: World, history: int | None) -> list[Figure]:
     each = [f.latencies for f in followers]
     if {len(values) for values in each} != {rate * seconds}:
         raise RuntimeError(f"lines at clients: {sorted({len(v) for v in each})}")
-    # The first second has starts of interpreters in it, twenty at once.
-    values = [v for latencies in each for v in latencies[rate if not world.smoke else 0 :]]
+    # The first seconds have the starts of the steps' interpreters in them, twenty at once.
+    values = [v for latencies in each for v in latencies[3 * rate if not world.smoke else 0 :]]
     return [
         Figure(
             bench="event-latency",

@@ -83,6 +83,11 @@ SELECT r.id AS run_id, r.attempt, r.state, r.runner_id, r.cancel_state, r.cancel
             AND n.lease_until < now() - %(margin)s::interval))
  ORDER BY r.number LIMIT %(limit)s;
 
+-- name: lock_runs
+-- Before what ends an attempt: a statement sees the steps that were there when it began, and one
+-- that had to wait for a run's row would not see what a stage added meanwhile. The next one does.
+SELECT id FROM workflow_runs WHERE id = ANY(%(runs)s::uuid[]) ORDER BY id FOR UPDATE;
+
 -- name: next_attempt
 -- Start the run over with a fresh attempt: the first stage again, nothing known. What later
 -- stages had added belongs to the attempt that is over.
