@@ -239,30 +239,6 @@ async def test_a_paused_turn_goes_on(bench: MakeBench) -> None:
     assert [m["role"] for m in messages] == ["user", "assistant"]
 
 
-async def test_a_long_conversation_is_summed_up(bench: MakeBench) -> None:
-    """Beyond the limit the history is replaced by a summary, which is on record."""
-    full = {
-        "tools": [use("glob", pattern="*.py")],
-        "usage": {"input": 1000, "cache_read": 200_000, "output": 10},
-    }
-    turns = json.dumps(
-        {
-            "conversations": [
-                {"match": "grown too long", "turns": [{"text": "found app.py"}]},
-                {"match": "What happened so far", "turns": [finish(fixed=True)]},
-                {"turns": [full]},
-            ]
-        }
-    )
-    async with bench(turns) as desk:
-        events, step, _ = await work(desk)
-        after = json.loads(desk.models.calls[2].body)["messages"]
-    assert step.state is StepState.SUCCEEDED
-    assert "found app.py" in after[0]["content"]
-    told = [b for b in bodies(events, EventType.AGENT_TURN) if b.get("compacted")]
-    assert [b["text"] for b in told] == ["found app.py"]
-
-
 async def test_an_agent_is_told_when_little_is_left(bench: MakeBench) -> None:
     """Near a budget's limit the agent is told, once."""
     look = {"tools": [use("glob", pattern="*")]}

@@ -228,6 +228,8 @@ class RunProgress:
                 cached = used.get("cache_read", 0) + used.get("cache_write", 0)
                 step.tokens_in += used.get("input", 0) + cached
                 step.tokens_out += used.get("output", 0)
+                if body.get("compacted"):
+                    said.append(f"⋯ summed up: {_short(body.get('text'))}")
             case EventType.TOOL_START:
                 said.append(f"→ {body.get('name')} {_short(body.get('input'))}".rstrip())
             case EventType.TOOL_END:

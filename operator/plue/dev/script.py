@@ -84,7 +84,15 @@ class Turn(_Part):
     json_: JsonValue = Field(default=None, alias="json")
     tools: tuple[ToolUse, ...] = ()
     stop: (
-        Literal["end_turn", "tool_use", "pause_turn", "refusal", "max_tokens", "stop_sequence"]
+        Literal[
+            "end_turn",
+            "tool_use",
+            "pause_turn",
+            "refusal",
+            "max_tokens",
+            "stop_sequence",
+            "model_context_window_exceeded",
+        ]
         | None
     ) = None
     refusal: str | None = None  # a category, such as `cyber`; stops with `refusal`

@@ -18,8 +18,10 @@ from plue.wire.events import Reason
 from plue.wire.model_access import BudgetState
 from plue_runner.faults import Fault
 from plue_runner.model.answer import ANSWER_TOKENS, refusal, text_of, turn_body
+from plue_runner.model.compaction import asked_for, begun_again, transcript
 from plue_runner.model.line import Line, Reply
 from plue_runner.model.schemas import strict_schema
+from plue_runner.model.telling import clipped
 from plue_runner.model.tools import Toolbox
 
 if TYPE_CHECKING:
@@ -37,10 +39,6 @@ _SYSTEM = """\
 You work in a sandbox, at the root of a copy of a repository. Nobody can answer questions: decide \
 yourself. Use the tools; paths are relative to the workspace. Check your work before you end it. \
 When the task is done, or cannot be done, call `finish` and say so truthfully there."""
-
-_SUMMARY = """\
-The conversation has grown too long. Write down all that is needed to go on without it: the task, \
-what was found, what was changed and where, what is left to do, and what was tried in vain."""
 
 _LAST = """\
 There are no turns left. Call `report`: say what was done and what is left, so that somebody else \
@@ -78,6 +76,7 @@ class Agent:
     _messages: list[Any] = field(default_factory=list, init=False)
     _turn: int = field(default=0, init=False)
     _stops: int = field(default=0, init=False)
+    _compacted: int = field(default=-1, init=False)
     _told: set[str] = field(default_factory=set, init=False)
 
     async def run(self, prompt: str) -> Result:
@@ -86,13 +85,14 @@ class Agent:
         while self._turn < self.max_turns:
             try:
                 reply = await self._ask()
+                done = await self._take(reply, prompt)
+                if done is not None:
+                    return done
+                too_long = _input_tokens(reply.message) > _LONG_CONTEXT
+                if too_long and self._compacted != self._turn:
+                    await self._compact(prompt)
             except Fault as fault:
                 return Result("failed", str(fault), self._turn, fault=fault)
-            done = await self._take(reply, prompt)
-            if done is not None:
-                return done
-            if _input_tokens(reply.message) > _LONG_CONTEXT:
-                await self._compact(prompt)
         return await self._out_of_turns()
 
     async def _take(self, reply: Reply, prompt: str) -> Result | None:
@@ -277,21 +277,33 @@ class Agent:
     # ── long conversations ───────────────────────────────────────────────────────────────────────
 
     async def _compact(self, prompt: str) -> None:
-        """Put a summary in the place of a conversation that has grown too long, and record it."""
-        history = _without_results(self._messages)
-        history.append(_words(_SUMMARY))
+        """Put a summary in the place of a conversation that has grown too long, and record it.
+
+        Raises Fault when the conversation is too long again at once: then it is the task itself.
+        """
+        if self._turn <= self._compacted + 1:
+            raise Fault(
+                Reason.MODEL_FAILED,
+                "the conversation is too long for its model, and a summary did not help",
+                remedy="give the agent a shorter prompt, or tools with shorter results",
+            )
+        self._turn += 1
+        self._compacted = self._turn
         request = {
             "model": self.client,
             "max_tokens": ANSWER_TOKENS,
             "system": _SYSTEM,
-            "messages": [{"role": "user", "content": history}],
+            "messages": asked_for(self._messages),
         }
         reply = await self.line.turn(self._turn, request)
-        summary = self.line.tell.masker.text(text_of(reply.message))
-        self.line.tell.turn({**turn_body(reply), "compacted": True, "text": summary})
-        self._messages = [
-            {"role": "user", "content": f"{prompt}\n\n[What happened so far]\n{summary}"}
-        ]
+        if reply.message.stop_reason == "refusal":
+            raise refusal(reply.message)
+        whole = transcript(self._messages)
+        summary = self.line.tell.masker.text(text_of(reply.message)) or clipped(whole)
+        notice = await self.toolbox.keep(whole, "\n[the whole conversation is in {path}]")
+        told: dict[str, JsonValue] = {"compacted": True, "text": clipped(summary)}
+        self.line.tell.turn(turn_body(reply) | told)
+        self._messages = begun_again(self._messages, prompt, summary, notice)
 
 
 def _words(text: str) -> dict[str, Any]:
@@ -302,29 +314,3 @@ def _input_tokens(message: "Message") -> int:
     usage = message.usage
     cached = (usage.cache_read_input_tokens or 0) + (usage.cache_creation_input_tokens or 0)
     return usage.input_tokens + cached
-
-
-def _without_results(messages: list[Any]) -> list[dict[str, Any]]:
-    """Return a conversation as text, tools and their results included, cut where they are long."""
-    parts: list[dict[str, Any]] = []
-    for message in messages:
-        content = message["content"]
-        blocks = [_words(content)] if isinstance(content, str) else content
-        for block in blocks:
-            # What the model said is given back as the library's own objects.
-            text = _as_text(block if isinstance(block, dict) else block.model_dump())
-            if text:
-                parts.append(_words(f"[{message['role']}] {text[:8000]}"))
-    return parts
-
-
-def _as_text(block: Any) -> str:
-    match block["type"]:
-        case "text":
-            return str(block["text"])
-        case "tool_use":
-            return f"used {block['name']} with {block['input']}"
-        case "tool_result":
-            return f"result: {block['content']}"
-        case _:
-            return ""

@@ -112,11 +112,17 @@ class Toolbox:
         """Return *text* as the model sees it; what is too long is kept in a file and named."""
         if len(text) <= RESULT_CHARACTERS:
             return text
+        notice = (
+            f"\n[{len(text):,} characters in all; the whole is in {{path}}: read_file reads it]"
+        )
+        return clipped(text, RESULT_CHARACTERS) + await self.keep(text, notice)
+
+    async def keep(self, text: str, notice: str) -> str:
+        """Keep *text* in a file; return *notice* with its ``{path}``, if the agent can read it."""
         self._count += 1
         path = self.kept / f"{self._count}.txt"
         await asyncio.to_thread(_keep, path, text)
-        notice = f"\n[{len(text):,} characters in all; the whole is in {path}: read_file reads it]"
-        return clipped(text, RESULT_CHARACTERS) + notice
+        return notice.format(path=path) if "read_file" in self.tools else ""
 
 
 def _keep(path: Path, text: str) -> None:
