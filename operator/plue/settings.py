@@ -26,6 +26,7 @@ class Settings(BaseSettings):
     runners: int = Field(default=2, ge=0, le=100, description="Runners that wait, warm.")
     max_runners: int = Field(default=8, ge=1, le=200, description="Runners at most.")
     model_server: Path | None = Field(default=None, description="A script that answers models.")
+    models: Path | None = Field(default=None, description="A file of model settings.")
     budgets: str = Field(
         default="run.usd=10,day.usd=100",
         description="What models may cost: SCOPE.UNIT=AMOUNT, separated by commas.",

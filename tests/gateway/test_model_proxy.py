@@ -102,7 +102,8 @@ async def a_desk(
         provider = AnthropicProvider(http, credentials, models.url)
         chosen = Models(ModelSettings(**settings), provider)
         async with a_server(dsn, folder, models=chosen) as server:
-            run = a_run(a_step("ask"), a_step("later"))
+            event_of = {"kind": "push", "repository": {"full_name": "acme/app", "name": "app"}}
+            run = a_run(a_step("ask"), a_step("later"), event=event_of)
             await server.engine.context.runs.insert(run)
             server.engine.context.wake_claims()
             name, token = await server.runner()
@@ -139,6 +140,7 @@ async def test_a_stream_passes_through_and_is_counted(desk: Desk) -> None:
     (row,) = await desk.usage()
     assert (str(row["run_id"]), row["attempt"], row["step"]) == (desk.run, 1, "ask")
     assert (row["client"], row["model"]) == ("anthropic/claude-sonnet", "claude-sonnet-5-5")
+    assert row["repository"] == "acme/app"
     assert (row["input_tokens"], row["output_tokens"]) == (100, 20)
     assert row["cost_usd"] == Decimal("0.0004")  # 100 at 2 $ and 20 at 10 $ a million
     assert (row["outcome"], row["estimated"]) == ("answered", False)

@@ -6,7 +6,7 @@ import pytest
 
 from plue.domain.budget import Limit, Scope
 from plue.errors import UsageError
-from plue.local.models import parse_budgets
+from plue.gateway.llm.configuration import parse_budgets
 
 
 def test_budgets_of_several_scopes_and_units() -> None:

@@ -140,8 +140,8 @@ _OF_MODELS: Final = frozenset({"client", "mcp"})
 
 NOT_YET: Final[Mapping[str, str]] = {
     "image": "runners of a local server are processes; pools of a cluster have images",
-    "budget": "budgets are given to the server, not to a project",
-    "budgets": "budgets are given to the server, not to a project",
+    "budget": "budgets are settings of the server: `plue up --budget run.usd=5`",
+    "budgets": "budgets are settings of the server: `plue up --budget run.usd=5`",
     "clients": "client names and model ids are settings of the server",
     "secrets": "secrets are named where they are used",
     "concurrency": "runs of one workflow do not exclude each other",

@@ -56,7 +56,9 @@ def operator(
     Reaches the cluster as its pod's service account, or by KUBECONFIG. Every option can be given
     as a variable too: PLUE_DATABASE, PLUE_DATA, PLUE_NAMESPACE, PLUE_GATEWAY_URL,
     PLUE_GATEWAY_LISTEN, PLUE_API_LISTEN, PLUE_HEALTH_LISTEN, PLUE_ALONE. By variables alone:
-    PLUE_SERVICE_ACCOUNT, PLUE_MIGRATE, PLUE_EVALUATOR_URL, PLUE_EVALUATOR_TOKEN.
+    PLUE_SERVICE_ACCOUNT, PLUE_MIGRATE, PLUE_EVALUATOR_URL, PLUE_EVALUATOR_TOKEN, PLUE_MODELS (a
+    file of model settings), PLUE_BUDGETS. Models are called with the key in the file that
+    PLUE_ANTHROPIC_KEY_FILE names, or with ANTHROPIC_API_KEY.
 
     """
     from plue.kube.foundation import run_server

@@ -60,7 +60,8 @@ def up(
 
     Every option can be given as a variable too: PLUE_PORT, PLUE_DATA, PLUE_RUNNERS,
     PLUE_MAX_RUNNERS, PLUE_DATABASE, PLUE_LOG_DAYS, PLUE_RUN_DAYS, PLUE_MODEL_SERVER,
-    PLUE_BUDGETS. Models are called with ANTHROPIC_API_KEY, which no step ever sees.
+    PLUE_BUDGETS; by a variable alone: PLUE_MODELS, a file of model settings. Models are called
+    with ANTHROPIC_API_KEY, which no step ever sees.
 
     Local mode isolates accidents, not attackers: a workflow can do whatever you can.
 

@@ -7,6 +7,7 @@ runners' sessions, the API the users' side. Each may run several times.
 import asyncio
 import contextlib
 import logging
+import os
 import signal
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from datetime import timedelta
@@ -21,6 +22,8 @@ from plue.engine.ports import Host
 from plue.engine.service import Engine
 from plue.engine.settings import EngineSettings
 from plue.errors import PlueError, UnavailableError
+from plue.gateway.llm.configuration import models_with, read_file, settings_of
+from plue.gateway.llm.settings import Models
 from plue.kube.client import ApiClient
 from plue.kube.evaluating import RemoteEvaluator
 from plue.kube.login import Login
@@ -86,6 +89,14 @@ class Foundation:
             settings=EngineSettings(pools=()),
             passes=passes,
         )
+
+    async def open_models(self) -> Models:
+        """Return who answers for models: the provider whose key the environment has or names."""
+        file = read_file(self.options.models)
+        settings = settings_of(file, self.options.budgets)
+        found = await models_with(settings, os.environ, self.parts, base_url=file.base_url)
+        _log.info("models", clients=sorted(settings.clients), provider=found.provider is not None)
+        return found
 
     async def serve(self, app: web.Application, listen: str) -> None:
         """Serve *app* at ``host:port`` from now on."""

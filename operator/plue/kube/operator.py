@@ -86,7 +86,8 @@ class Operator:
         if options.alone:
             await self._base.serve_health(lambda: self._health(engine), engine.metrics)
         else:
-            gateway = Gateway(engine=engine, identity=host)
+            models = await self._base.open_models()
+            gateway = Gateway(engine=engine, identity=host, models=models)
             await self._base.serve(gateway.app, options.gateway_listen)
             self._parts.push_async_callback(gateway.close)
             app = cluster_api(engine, api, lambda: self._health(engine))

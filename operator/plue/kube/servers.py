@@ -80,7 +80,7 @@ class GatewayServer(_Server):
         base.parts.push_async_callback(identity.close)
         engine = await base.open_engine(passes=GATEWAY_PASSES)
         api.count_in(engine.context.metrics)
-        gateway = Gateway(engine=engine, identity=identity)
+        gateway = Gateway(engine=engine, identity=identity, models=await base.open_models())
         await engine.start()
         base.parts.push_async_callback(engine.close)
         await base.serve(gateway.app, options.gateway_listen)

@@ -73,6 +73,11 @@ class OperatorOptions(DatabaseOptions):
         default=None, description="Where `plue evaluator` is; unset: a process of our own."
     )
     evaluator_token: SecretStr = Field(default=SecretStr(""), description="What it must be told.")
+    models: Path | None = Field(default=None, description="A file of model settings.")
+    budgets: str = Field(
+        default="run.usd=10,day.usd=100",
+        description="What models may cost: SCOPE.UNIT=AMOUNT, separated by commas.",
+    )
 
 
 def address_of(listen: str) -> tuple[str, int]:

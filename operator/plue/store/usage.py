@@ -25,6 +25,7 @@ class Caller:
     workflow: str
     token_hash: bytes
     deadline: datetime | None
+    repository: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +118,7 @@ class UsageStore:
             row["workflow"],
             bytes(row["token_hash"]),
             row["run_deadline"],
+            row["repository"],
         )
 
     async def reserve(self, wanted: Wanted, budgets: Budgets) -> Reservation | Shortage:
@@ -142,7 +144,7 @@ class UsageStore:
                     "step": caller.step,
                     "turn": wanted.turn,
                     "workflow": caller.workflow,
-                    "repository": "",
+                    "repository": caller.repository,
                     "day": day,
                     "client": wanted.client,
                     "model": wanted.model,

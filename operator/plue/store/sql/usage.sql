@@ -1,8 +1,11 @@
 -- name: model_caller
 -- Who holds a step's token, while that step runs: its run is running on a runner of that token's
 -- hash, in that attempt. One row or none.
-SELECT n.token_hash, n.pool, r.workflow, r.run_deadline
+SELECT n.token_hash, n.pool, r.workflow, r.run_deadline,
+       COALESCE(p.event #>> '{repository,full_name}', p.event #>> '{repository,name}',
+                p.event #>> '{repository,url}', '') AS repository
   FROM workflow_runs r
+  JOIN workflow_run_specs p ON p.run_id = r.id
   JOIN runners n ON n.id = r.runner_id AND n.state = 'claimed'
   JOIN workflow_steps s ON s.run_id = r.id AND s.attempt = r.attempt AND s.name = %(step)s
  WHERE r.id = %(run)s AND r.attempt = %(attempt)s AND r.state = 'running'

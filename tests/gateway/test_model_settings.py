@@ -1,0 +1,97 @@
+"""Model settings of a server: the file, the line of budgets, and the key's place."""
+
+import re
+from contextlib import AsyncExitStack
+from decimal import Decimal
+from pathlib import Path
+from ssl import create_default_context
+
+import pytest
+
+from plue.domain.budget import Limit, Scope
+from plue.errors import UsageError
+from plue.gateway.llm.configuration import models_with, read_file, settings_of
+from plue.gateway.llm.settings import CLIENTS, PoolModels
+from plue.kube.foundation import Foundation
+from plue.kube.login import Login
+from plue.kube.settings import OperatorOptions
+
+PAGE = (Path(__file__).parents[2] / "docs/models.md").read_text()
+EXAMPLE = re.search(r"^```yaml models.yaml\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+LINE = "run.usd=10,day.usd=100"
+
+
+def a_file(folder: Path, text: str) -> Path:
+    """Write the settings' file."""
+    path = folder / "models.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_the_example_of_the_page_is_read(tmp_path: Path) -> None:
+    """Clients, pools, budgets, prices and the longest answer are what the page says."""
+    assert EXAMPLE is not None
+    found = settings_of(read_file(a_file(tmp_path, EXAMPLE[1])), LINE)
+    both = frozenset({"anthropic/claude-sonnet", "anthropic/claude-haiku"})
+    assert found.pools == {"default": PoolModels(both, frozenset({"web_search"}))}
+    assert found.budgets.of(Scope.DAY) == Limit(Decimal(50), 20_000_000, 5000)
+    assert found.budgets.of(Scope.STEP) == Limit(Decimal(2))
+    assert found.prices["claude-sonnet-5-5"]["cache_read"] == 0.1
+    assert (found.output_tokens, found.of_pool("other")) == (32_000, PoolModels())
+
+
+def test_without_a_file_the_line_counts() -> None:
+    """The built-in names, and the budgets of the line."""
+    found = settings_of(read_file(None), LINE)
+    assert found.clients == CLIENTS
+    assert found.budgets.of(Scope.RUN) == Limit(Decimal(10))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("clents: {}", "clents: Extra inputs"),
+        ("pools: {default: {clients: [anthropic/gpt]}}", "there is no 'anthropic/gpt'"),
+        ("pools: {default: {server_tools: [bash]}}", "there is no 'bash'"),
+        ("budgets: {run: {usd: -1}}", "budgets.run.usd"),
+        ("budgets: {year: {usd: 1}}", "budgets.year"),
+        ("prices: {m: {input: free}}", "prices.m.input"),
+        ("a: [", "while parsing"),
+    ],
+)
+def test_what_is_wrong_is_named(tmp_path: Path, text: str, said: str) -> None:
+    """A wrong setting stops the server's start, with its place."""
+    path = a_file(tmp_path, text)
+    with pytest.raises(UsageError) as wrong:
+        read_file(path)
+    assert str(path) in wrong.value.message
+    assert said in wrong.value.message
+
+
+async def test_a_cluster_has_the_key_of_a_mounted_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Operator and gateway read settings and key as their pod is given them, each time anew."""
+    key = tmp_path / "key"
+    key.write_text("first\n")
+    monkeypatch.setenv("PLUE_ANTHROPIC_KEY_FILE", str(key))
+    path = a_file(tmp_path, "clients: {anthropic/own: own-1}\nbase_url: http://127.0.0.1:9")
+    options = OperatorOptions.load(database="none", gateway_url="none", models=path)
+    base = Foundation(
+        options, Login("http://127.0.0.1:9", create_default_context(), lambda: None, "x")
+    )
+    async with base.parts:
+        models = await base.open_models()
+        assert models.provider is not None
+        assert models.settings.clients["anthropic/own"] == "own-1"
+        assert models.settings.budgets.of(Scope.DAY) == Limit(Decimal(100))
+        assert await models.provider._credentials() == {"x-api-key": "first"}
+        key.write_text("second\n")
+        assert await models.provider._credentials() == {"x-api-key": "second"}
+
+
+async def test_without_a_key_there_is_no_provider() -> None:
+    """The settings are there all the same, for what they refuse."""
+    async with AsyncExitStack() as parts:
+        found = await models_with(settings_of(read_file(None), ""), {}, parts)
+    assert found.provider is None
