@@ -63,6 +63,24 @@ class People:
         """Make an account with such rights; return its token."""
         return await self.token(await self.account(inside=inside, everywhere=everywhere))
 
+    async def let(self, user: str, rules: Rules, *, group: bool = False) -> None:
+        """Give a user or a group of another origin rights everywhere."""
+        name = f"person-{uuid4().hex[:8]}"
+        await self.api.create(
+            KINDS["ClusterRole"], None, {"metadata": {"name": name}, "rules": list(rules)}
+        )
+        await self.api.create(
+            KINDS["ClusterRoleBinding"],
+            None,
+            {
+                "metadata": {"name": name},
+                "roleRef": {"apiGroup": _RBAC, "kind": "ClusterRole", "name": name},
+                "subjects": [
+                    {"kind": "Group" if group else "User", "apiGroup": _RBAC, "name": user}
+                ],
+            },
+        )
+
     async def take_away(self, account: str, namespace: str) -> None:
         """Take an account's rights inside *namespace* away."""
         await self.api.delete(KINDS["RoleBinding"], namespace, account)

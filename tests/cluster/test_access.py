@@ -2,88 +2,22 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import pytest
-from aiohttp import web
-from api.memory_engine import START, MemoryEngine
-from cluster.people import People, verbs
+from cluster.served import READS, WORKS, Served, serving
 
 from plue.api import callers
-from plue.api.app import make_api
-from plue.api.models import Health, ServerInfo
-from plue.domain.run import Submission
 from plue.kube import reviews
-from plue.kube.access import ClusterAccess
 from plue.kube.client import ApiClient
-from plue.store.blobs import Blobs
-
-READS = verbs("get", "list")
-WORKS = verbs("get", "list", "create", "patch")
-
-
-@dataclass
-class Served:
-    """Our API over a real API server; the runs are a list, because only access is tried here."""
-
-    engine: MemoryEngine
-    people: People
-    client: aiohttp.ClientSession
-
-    async def ask(self, token: str, path: str, method: str = "GET", **more: Any) -> tuple[int, Any]:
-        """Return status and JSON of an answer."""
-        headers = {"Authorization": f"Bearer {token}"}
-        async with self.client.request(method, f"/api/v1{path}", headers=headers, **more) as answer:
-            text = await answer.read()
-            return answer.status, await answer.json(content_type=None) if text else None
-
-    async def names(self, token: str, query: str = "") -> list[str]:
-        """Return the namespaces of the runs that a list shows."""
-        status, page = await self.ask(token, f"/runs{query}")
-        assert status == 200, page
-        return sorted({run["namespace"] for run in page["runs"]})
-
-    def run(self, namespace: str) -> str:
-        """Add a run; return its id."""
-        return self.engine.add_run(Submission(workflow="ci", files={}, namespace=namespace)).id
-
-
-@asynccontextmanager
-async def listening(app: web.Application) -> AsyncIterator[str]:
-    """Serve *app* on a free port."""
-    runner = web.AppRunner(app, access_log=None)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    yield f"http://127.0.0.1:{runner.addresses[0][1]}"
-    await runner.cleanup()
 
 
 @pytest.fixture
-async def served(api: ApiClient, tmp_path: Path) -> AsyncIterator[Served]:
+async def served(api: ApiClient, tmp_path: Path, postgres_dsn: str) -> AsyncIterator[Served]:
     """Serve our API with the access of a cluster."""
-
-    async def ready() -> Health:
-        return Health(ok=True)
-
-    async def numbers() -> tuple[bytes, str]:
-        return b"plue_runs_total 1\n", "text/plain"
-
-    engine = MemoryEngine(heartbeat=0.1)
-    app = make_api(
-        engine=engine,
-        blobs=Blobs(tmp_path),
-        access=ClusterAccess(api),
-        info=ServerInfo(version="0", mode="cluster", started_at=START),
-        metrics=numbers,
-        ready=ready,
-        local_tree=None,
-    )
-    async with listening(app) as url, aiohttp.ClientSession(url) as client:
-        yield Served(engine, People(api), client)
+    async with serving(api, tmp_path, postgres_dsn) as one:
+        yield one
 
 
 async def test_only_tokens_made_for_this_api_are_known(served: Served) -> None:

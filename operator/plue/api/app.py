@@ -10,6 +10,7 @@ from pydantic_core import to_json
 
 from plue.api import events, house, logs, prompts, runs, uploads, usage, workflows
 from plue.api.access import access_middleware
+from plue.api.auditing import AUDIT, audit_middleware
 from plue.api.callers import ACCESS, Access
 from plue.api.journal import journal_middleware
 from plue.api.keys import BLOBS, DOCUMENT, ENGINE, HOUSE, STREAMS, TREE, ApiLimits, House
@@ -44,6 +45,7 @@ from plue.api.routes import JSON, Nothing, Route, register
 from plue.api.streams import OpenStreams
 from plue.engine.ports import Repository
 from plue.engine.service import Engine
+from plue.store.access import AccessStore
 from plue.store.blobs import Blobs
 
 __all__ = ["ROUTES", "make_api"]
@@ -121,6 +123,7 @@ ROUTES: tuple[Route[Any, Any], ...] = (
         method="POST",
         path=f"{_V1}/runs",
         handler=runs.create_run,
+        audited="run.create",
         summary="Make a run",
         description="Where the workflow or an input is wrong, the problem has `diagnostics`.",
         query=Nothing,
@@ -190,6 +193,7 @@ ROUTES: tuple[Route[Any, Any], ...] = (
         method="POST",
         path=f"{_V1}/runs/{{id}}/cancel",
         handler=runs.cancel_run,
+        audited="run.cancel",
         summary="Ask for a run's end",
         description="A run that has ended already stays as it is.",
         query=Nothing,
@@ -201,6 +205,7 @@ ROUTES: tuple[Route[Any, Any], ...] = (
         method="POST",
         path=f"{_V1}/runs/{{id}}/rerun",
         handler=runs.rerun_run,
+        audited="run.rerun",
         summary="Make a new run of the same revision, inputs and workspace",
         query=Nothing,
         body=Rerun,
@@ -221,6 +226,7 @@ ROUTES: tuple[Route[Any, Any], ...] = (
         method="POST",
         path=f"{_V1}/runs/{{id}}/budget",
         handler=usage.extend_budget,
+        audited="run.extend-budget",
         summary="Allow a run, or one of its steps, more than its budget",
         description="Steps that wait with reason `Budget` go on when it is enough.",
         query=Nothing,
@@ -240,6 +246,7 @@ ROUTES: tuple[Route[Any, Any], ...] = (
         method="POST",
         path=f"{_V1}/blobs",
         handler=uploads.upload_blob,
+        audited="blob.upload",
         summary="Store a tar archive under its SHA-256, for a run's workspace",
         query=PlaceQuery,
         body=Nothing,
@@ -340,20 +347,27 @@ def make_api(
     ready: Callable[[], Awaitable[Health]],
     local_tree: Repository | None,
     limits: ApiLimits | None = None,
+    audit: AccessStore | None = None,
 ) -> web.Application:
     """Return the application; who runs it decides where it listens.
 
     *metrics* gives the text and its content type; None leaves /metrics away. *local_tree* is the
     working tree whose workflows the server offers; None, and every run must bring its source.
+    Changes are written down in *audit*, if there is one.
     """
     limits = limits or ApiLimits()
-    middlewares = [journal_middleware, problem_middleware, access_middleware(access)]
+    middlewares = [
+        journal_middleware,
+        problem_middleware,
+        access_middleware(access),
+        audit_middleware,
+    ]
     # The body limits are our own: aiohttp's applies to helpers that are not used here.
     app = web.Application(middlewares=middlewares)
     routes = (*ROUTES, *access.routes())
     register(app, routes)
     app[ENGINE], app[BLOBS], app[TREE] = engine, blobs, local_tree
-    app[ACCESS] = access
+    app[ACCESS], app[AUDIT] = access, audit
     app[HOUSE] = House(info=info, limits=limits, metrics=metrics, ready=ready)
     app[STREAMS] = OpenStreams(unread=limits.unread, sweep=limits.sweep)
     app[DOCUMENT] = to_json(openapi_document(routes, version=info.version))

@@ -15,6 +15,7 @@ from typing import Any, Protocol, TypeVar
 from aiohttp import web
 
 from plue.api.keys import ENGINE, HOUSE
+from plue.api.notes import is_audited, noted
 from plue.api.problems import ForbiddenError
 from plue.api.routes import Call, Route
 from plue.domain.run import LOCAL, RunId
@@ -157,6 +158,7 @@ async def place_of(request: web.Request, namespace: str | None) -> str:
                 remedy="leave `namespace` out, or use the server of a cluster",
             )
         return LOCAL
+    noted(request, namespace=namespace)
     if namespace is None:
         raise RejectedError(
             "in a cluster a namespace must be named",
@@ -193,7 +195,10 @@ async def found_run(call: Call[Any, Any], verb: Verb = Verb.GET) -> RunId:
     request, reference = call.request, call.part("id")
     engine = request.app[ENGINE]
     if await permitted(request, Verb.GET, None) and await permitted(request, verb, None):
-        return await engine.find(reference)
+        run = await engine.find(reference)
+        if is_audited(request):
+            noted(request, namespace=await engine.namespace_of(run), run=run)
+        return run
     run = await engine.find(reference, among=await readable(request, None))
     namespace = await engine.namespace_of(run)
     if not await permitted(request, Verb.GET, namespace):
@@ -201,6 +206,7 @@ async def found_run(call: Call[Any, Any], verb: Verb = Verb.GET) -> RunId:
             f"there is no run {reference!r} that you may read",
             remedy="`plue run list` shows the runs of the namespaces that you may read",
         )
+    noted(request, namespace=namespace, run=run)
     if verb is not Verb.GET:
         await require(request, verb, namespace)
     return run

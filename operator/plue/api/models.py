@@ -4,16 +4,19 @@ Times are RFC 3339 in UTC; durations are milliseconds unless the name says other
 """
 
 from datetime import date, datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from plue.wire.events import EventType, Reason, RunState, StepState
 
 __all__ = [
+    "AuditBody",
+    "AuditPage",
     "Blob",
     "CancelRun",
     "CreateRun",
+    "CreateToken",
     "DiagnosticBody",
     "EventBody",
     "EventFrame",
@@ -21,6 +24,7 @@ __all__ = [
     "FieldError",
     "Health",
     "LogLine",
+    "MadeToken",
     "ParseRequest",
     "ParseResult",
     "Problem",
@@ -29,7 +33,10 @@ __all__ = [
     "RunPage",
     "RunSummary",
     "ServerInfo",
+    "SessionBody",
     "StepBody",
+    "TokenBody",
+    "TokenList",
     "TriggerBody",
     "UsageLineBody",
     "UsageReport",
@@ -451,6 +458,81 @@ class ExtendBudget(_Request):
     usd: float = Field(default=0, ge=0, le=1_000_000, allow_inf_nan=False)
     tokens: int = Field(default=0, ge=0, le=10**12)
     calls: int = Field(default=0, ge=0, le=10**6)
+
+
+class CreateToken(_Request):
+    """A token for a machine."""
+
+    name: str = Field(
+        min_length=1, max_length=100, pattern="^[A-Za-z0-9][A-Za-z0-9._-]*$", description="Whose."
+    )
+    role: Literal["viewer", "editor"] = "viewer"
+    namespaces: list[Annotated[str, Field(min_length=1, max_length=63)]] | None = Field(
+        min_length=1, max_length=100, description="Those that it reaches; null: all of them."
+    )
+    lasts_seconds: int = Field(
+        default=30 * 86400, ge=60, le=366 * 86400, description="Seconds until it expires."
+    )
+
+
+class TokenBody(_Response):
+    """A machine token, without its secret."""
+
+    id: str
+    name: str
+    owner: str = Field(description="Who made it.")
+    role: str
+    namespaces: list[str] | None = Field(description="Those that it reaches; null: all of them.")
+    created_at: datetime
+    expires_at: datetime
+    last_used_at: datetime | None = Field(default=None, description="To within a minute.")
+    revoked_at: datetime | None = None
+    revoked_by: str | None = None
+
+
+class MadeToken(TokenBody):
+    """A machine token with its secret: shown once, and kept nowhere."""
+
+    token: str
+
+
+class TokenList(_Response):
+    """Machine tokens, newest first."""
+
+    tokens: list[TokenBody]
+
+
+class AuditBody(_Response):
+    """One change by a caller."""
+
+    id: int
+    at: datetime
+    who: str
+    how: str = Field(description="How it was recognised: kubernetes, token, session or proxy.")
+    address: str = Field(description="Where the request came from, as this server saw it.")
+    action: str
+    namespace: str | None = None
+    target: str
+    status: int | None = Field(
+        default=None, description="What was answered; null: the server ended before."
+    )
+    details: dict[str, JsonValue] = {}
+
+
+class AuditPage(_Response):
+    """Changes, newest first. `next` goes into `cursor=` for the page after it."""
+
+    entries: list[AuditBody]
+    next: str | None = None
+
+
+class SessionBody(_Response):
+    """Who is logged in with this browser."""
+
+    user: str
+    groups: list[str]
+    expires_at: datetime
+    csrf: str = Field(description="Changes carry it as the header X-Plue-CSRF.")
 
 
 class Blob(_Response):

@@ -39,6 +39,7 @@ __all__ = [
     "canonical",
     "did_you_mean",
     "problem_middleware",
+    "status_of",
 ]
 
 CLIENT_LEFT = 499
@@ -136,6 +137,13 @@ def _response(
     return web.Response(
         status=status, body=text, content_type=PROBLEM_JSON, headers={**(headers or {})}
     )
+
+
+def status_of(error: Exception) -> int:
+    """Return the HTTP status that *error* is told with."""
+    if isinstance(error, web.HTTPException):
+        return error.status
+    return next((status for cls, status, _ in _KINDS if isinstance(error, cls)), 500)
 
 
 def _of_family(error: PlueError) -> web.Response | None:

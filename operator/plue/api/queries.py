@@ -3,11 +3,20 @@
 from datetime import date
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
 from plue.wire.events import RunState
 
-__all__ = ["EventsQuery", "LogsQuery", "PlaceQuery", "RunsQuery", "UsageQuery"]
+__all__ = [
+    "AuditQuery",
+    "CallbackQuery",
+    "EventsQuery",
+    "LoginQuery",
+    "LogsQuery",
+    "PlaceQuery",
+    "RunsQuery",
+    "UsageQuery",
+]
 
 MAX_NUMBER = 2**63 - 1
 """The largest number Postgres can compare with."""
@@ -81,6 +90,41 @@ class PlaceQuery(_Query):
         max_length=63,
         description="In a cluster: a namespace in which the caller may make runs.",
     )
+
+
+class AuditQuery(_Query):
+    """Which entries of the audit log."""
+
+    namespace: str | None = Field(
+        default=None, min_length=1, max_length=63, description="Only of this namespace."
+    )
+    who: str | None = Field(
+        default=None, min_length=1, max_length=300, description="Only what this caller did."
+    )
+    action: str | None = Field(
+        default=None, min_length=1, max_length=50, description="Only this, such as run.create."
+    )
+    since: AwareDatetime | None = Field(default=None, description="Not before this time.")
+    cursor: str | None = Field(
+        default=None, pattern="^[0-9]{1,18}$", description="`next` of the page before."
+    )
+    limit: int = Field(default=50, ge=1, le=200, description="The length of a page.")
+
+
+class LoginQuery(_Query):
+    """Where a browser goes after its login."""
+
+    return_to: str = Field(default="/", max_length=2000, description="A path of this server.")
+
+
+class CallbackQuery(BaseModel):
+    """What an issuer sends back; whatever else it adds is of no interest."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    code: str | None = Field(default=None, max_length=4096)
+    state: str | None = Field(default=None, max_length=200)
+    error: str | None = Field(default=None, max_length=200)
 
 
 class UsageQuery(_Query):

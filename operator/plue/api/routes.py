@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict
 from plue.api.intake import parse_body, parse_query, read_json, refuse_unkeepable
 from plue.errors import RejectedError
 
-__all__ = ["JSON", "Call", "Nothing", "Reply", "Route", "json_response", "register"]
+__all__ = ["AUDITED", "JSON", "Call", "Nothing", "Reply", "Route", "json_response", "register"]
 
 JSON = "application/json"
 BODY_LIMIT = 4 * 1024 * 1024
@@ -70,6 +70,7 @@ class Route(Generic[Q, B]):
     default first. ``uploads`` is the media type of a body that the handler streams by itself.
     ``errors`` are statuses beyond those that follow from the declaration, ``also`` those that
     have a body of their own instead of a problem, and ``empty`` says what a 204 means.
+    ``audited`` names what the route changes, as the audit log has it.
     """
 
     method: str
@@ -86,6 +87,7 @@ class Route(Generic[Q, B]):
     also: Mapping[int, type[BaseModel]] = field(default_factory=dict)
     empty: str = ""
     public: bool = False
+    audited: str = ""
     streams: bool = False
 
     @property
@@ -130,9 +132,14 @@ PUBLIC: web.AppKey[frozenset[str]] = web.AppKey("plue.public", frozenset)
 """The canonical paths that need no credentials."""
 
 
+AUDITED: web.AppKey[Mapping[tuple[str, str], str]] = web.AppKey("plue.audited")
+"""Method and canonical path of the routes that change something, to what the audit log calls it."""
+
+
 def register(app: web.Application, routes: tuple[Route[Any, Any], ...]) -> None:
     """Add *routes* to *app*, HEAD beside GET where the body has an end."""
     app[PUBLIC] = frozenset(route.path for route in routes if route.public)
+    app[AUDITED] = {(r.method, r.path): r.audited for r in routes if r.audited}
     for route in routes:
         handler = serve(route)
         if route.method == "GET":

@@ -4,9 +4,12 @@ from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 
+from aiohttp import web
+
 from plue.api.callers import Verb, found_run, place_of, readable
 from plue.api.keys import BLOBS, ENGINE, TREE
 from plue.api.models import CancelRun, CreateRun, Rerun, RunDetail, WorkspaceBody
+from plue.api.notes import noted
 from plue.api.queries import RunsQuery
 from plue.api.routes import Call, Nothing, Outcome, Reply
 from plue.api.views import run_detail, run_page, run_plan
@@ -104,6 +107,11 @@ def _workspace(wanted: WorkspaceBody, tree: Repository | None, blobs: Blobs) -> 
             return Workspace()
 
 
+def _made(request: web.Request, detail: RunDetail) -> Reply:
+    noted(request, target=detail.name, run=detail.id)
+    return _created(detail)
+
+
 async def _shown(engine: Engine, run: RunId) -> RunDetail:
     return run_detail(await engine.details(run))
 
@@ -136,7 +144,7 @@ async def create_run(call: Call[Nothing, CreateRun]) -> Outcome:
     )
     copied = tree.snapshot if tree is not None and body.workspace.kind == "tree" else None
     run = await app[ENGINE].submit(submission, workspace=copied)
-    return _created(await _shown(app[ENGINE], run))
+    return _made(call.request, await _shown(app[ENGINE], run))
 
 
 async def get_run(call: Call[Nothing, Nothing]) -> Outcome:
@@ -163,4 +171,6 @@ async def rerun_run(call: Call[Nothing, Rerun]) -> Outcome:
     """Make a new run like an old one."""
     engine = call.request.app[ENGINE]
     run = await engine.rerun(await found_run(call, Verb.CREATE))
-    return _created(await _shown(engine, run))
+    detail = await _shown(engine, run)
+    noted(call.request, made=detail.name)
+    return _created(detail)

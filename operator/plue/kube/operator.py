@@ -90,7 +90,7 @@ class Operator:
             gateway = Gateway(engine=engine, identity=host, models=models)
             await self._base.serve(gateway.app, options.gateway_listen)
             self._parts.push_async_callback(gateway.close)
-            app = cluster_api(engine, api, lambda: self._health(engine))
+            app = cluster_api(engine, api, lambda: self._health(engine), options=options)
             await self._base.serve(app, options.api_listen)
         await self._start_passes(engine, host, api)
 

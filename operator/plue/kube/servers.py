@@ -14,14 +14,15 @@ from plue.api.models import Health, ServerInfo
 from plue.authoring.evaluator import Evaluator
 from plue.engine.service import Engine
 from plue.gateway.app import Gateway
-from plue.kube.access import ClusterAccess
 from plue.kube.client import ApiClient
+from plue.kube.entrance import cluster_access
 from plue.kube.evaluating import evaluator_app
 from plue.kube.foundation import Foundation, health_of
 from plue.kube.login import Login
 from plue.kube.pod_template import RunnerPlacing
 from plue.kube.pods import PodHost
 from plue.kube.settings import EvaluatorOptions, OperatorOptions, address_of
+from plue.store.access import AccessStore
 
 __all__ = [
     "API_PASSES",
@@ -110,7 +111,7 @@ class ApiServer(_Server):
         async def ready() -> Health:
             return await health_of(engine)
 
-        await base.serve(cluster_api(engine, api, ready), options.api_listen)
+        await base.serve(cluster_api(engine, api, ready, options=options), options.api_listen)
         await base.serve_health(ready, engine.metrics)
         _log.info("api_started", listen=options.api_listen)
 
@@ -146,16 +147,22 @@ class EvaluatorServer:
 
 
 def cluster_api(
-    engine: Engine, api: ApiClient, ready: Callable[[], Awaitable[Health]]
+    engine: Engine,
+    api: ApiClient,
+    ready: Callable[[], Awaitable[Health]],
+    *,
+    options: OperatorOptions,
 ) -> web.Application:
     """Return the users' API of a cluster."""
+    store = AccessStore(engine.context.database)
     info = ServerInfo(version=__version__, mode="cluster", started_at=datetime.now(UTC))
     return make_api(
         engine=engine,
         blobs=engine.blobs,
-        access=ClusterAccess(api),
+        access=cluster_access(options, api, store),
         info=info,
         metrics=engine.metrics,
         ready=ready,
         local_tree=None,
+        audit=store,
     )

@@ -69,6 +69,27 @@ class OperatorOptions(DatabaseOptions):
     migrate: bool = Field(
         default=True, description="Whether to bring the database to this version's schema."
     )
+    api_url: str | None = Field(
+        default=None, description="Where browsers find the API, when they can log in."
+    )
+    oidc_issuer: str | None = Field(default=None, description="Where browsers log in.")
+    oidc_client_id: str = Field(default="plue", description="Our name at the issuer.")
+    oidc_client_secret: SecretStr | None = Field(
+        default=None, description="Our password at the issuer, if it wants one beside PKCE."
+    )
+    oidc_username_claim: str = Field(default="email", description="What names a user.")
+    oidc_username_prefix: str = Field(default="", description="As the API server's own.")
+    oidc_groups_claim: str = Field(default="groups", description="What names the groups.")
+    oidc_groups_prefix: str = Field(default="", description="As the API server's own.")
+    oidc_scopes: str = Field(default="openid email profile", description="What is asked for.")
+    session_hours: float = Field(default=12.0, gt=0, le=24 * 30, description="How long a login is.")
+    proxy_user_header: str | None = Field(
+        default=None, description="In which a proxy that logs users in says who it is."
+    )
+    proxy_groups_header: str | None = Field(default=None, description="And of which groups.")
+    proxy_networks: str = Field(
+        default="", description="Where that proxy's requests come from: CIDRs with commas."
+    )
     evaluator_url: str | None = Field(
         default=None, description="Where `plue evaluator` is; unset: a process of our own."
     )

@@ -28,7 +28,7 @@ CHANNEL = "plue"
 NOTIFY_EVERY = 0.02
 """Seconds between two notifications of one process; the first after idle goes at once."""
 
-PLANNED_ANEW = frozenset({"list_runs", "list_runs_of_namespaces"})
+PLANNED_ANEW = frozenset({"list_runs", "list_runs_of_namespaces", "list_audit"})
 """Statements whose filters may be absent. A prepared one would soon be planned without looking at
 them, and read the whole table for what an index has; planning costs less than a millisecond."""
 
