@@ -41,11 +41,12 @@ $(STAMP): requirements.lock pyproject.toml
 demo: setup  ## Run this repository's own checks as a workflow, live
 	@plue workflow run checks
 
-test: setup lint  ## Lint, types, layers and all tests
+test: setup lint  ## Lint, types, layers, all tests, and rounds of faults
 	mypy
 	@# Many tests start servers and wait for them: one that failed on a busy machine has a second try,
 	@# by itself and for everybody to see. What fails twice fails.
 	pytest -q || { echo "… those that failed, once more"; pytest -q --last-failed; }
+	PYTHONPATH=tests python -m faults.main --seeds $(SEEDS) --first $(SEED) --within 360
 
 faults: setup  ## Kill, cut and halt everything at random: SEEDS= rounds, from SEED= on
 	@PYTHONPATH=tests python -m faults.main --seeds $(SEEDS) --first $(SEED)

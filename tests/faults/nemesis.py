@@ -237,11 +237,16 @@ async def lease_in_time(r: Round) -> None:
 
 
 async def unaccepted_in_time(r: Round) -> None:
-    """Have a claim whose `assign` never arrives."""
-    for line in r.proxy.lines:
-        line.weather = Weather(swallow_down=True)
-    r.kills["half open"] += 1
-    await r.one("short", {})
+    """Have a claim whose `assign` never arrives.
+
+    Again until it is so: the runner that is claimed may have connected after we looked.
+    """
+    while True:
+        for line in r.proxy.lines:
+            line.weather = Weather(swallow_down=True)
+        r.kills["half open"] += 1
+        await r.one("short", {})
+        await asyncio.sleep(5)
 
 
 async def new_archive(r: Round) -> None:

@@ -220,9 +220,9 @@ class Proxy:
         )
         try:
             await near.prepare(request)
-        except ConnectionError:  # the runner has gone meanwhile
+        except ConnectionError as error:  # the runner has gone meanwhile
             await far.close()
-            return near
+            raise web.HTTPBadGateway from error
         line = _Line(self, near, request)
         line.far = far
         self.lines.add(line)
