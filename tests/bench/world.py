@@ -127,8 +127,13 @@ class World:
             )
 
     def project(self, name: str, workflow: str, *, files: int = 0) -> Path:
-        """Make a git repository with *workflow* and *files* files of some KB; return its root."""
+        """Make a git repository with *workflow* and *files* files of some KB; return its root.
+
+        One of that name that is there already is returned as it is.
+        """
         root = self.folder / name
+        if root.exists():
+            return root
         (root / ".plue" / "workflows").mkdir(parents=True)
         (root / ".plue" / "workflows" / "bench.py").write_text(workflow)
         for number in range(files):

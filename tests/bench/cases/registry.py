@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from bench.cases.discovery import discovery
 from bench.cases.evaluation import evaluation
-from bench.cases.first_output import first_output
+from bench.cases.first_output import first_output, first_output_on_a_copy
 from bench.cases.lines import log_lines, sustained_lines
 from bench.cases.model_proxy import model_proxy
 from bench.cases.run_list import run_list
@@ -30,6 +30,7 @@ class Case:
 
 CASES = {
     "first-output": Case("run created → first output at an SSE client", first_output, grows=True),
+    "first-output-on-a-copy": Case("the same on a copy of a tree", first_output_on_a_copy),
     "step-gap": Case("from one step's last act to the next one's first", step_gap),
     "event-latency": Case("runner's write → SSE client", event_latency, grows=True),
     "runs-per-second": Case("finished one-step runs", runs_per_second, grows=True),
