@@ -218,6 +218,9 @@ class Context:
     def hash_files(self, *patterns: Any) -> Output:
         """Return one hash over names and contents of the files that match."""
 
+    def cache_key(self, name: Any, *patterns: Any) -> Any:
+        """Return a cache's key: the name, and the hash of the files that match."""
+
     def run(
         self,
         name: str,
@@ -235,13 +238,15 @@ class Context:
         when: Literal["success", "failure", "always"] | bool = "success",
         once: bool = False,
         output: Type | None = None,
+        cache: Cache | Sequence[Cache] | None = None,
     ) -> Handle:
         """Record a step that runs a command.
 
         *cmd* is text for ``bash`` (or ``shell=``), or a list of words that runs without a shell.
         Values in it become environment variables, never shell text. It starts after everything
         above it in its branch; *depends_on* replaces that. *retry* is the number of further
-        tries. *output* makes standard output JSON with typed fields.
+        tries. *output* makes standard output JSON with typed fields. *cache* is restored before
+        the command starts and kept after it succeeded; ``$PLUE_CACHE_HIT`` says whether it was.
         """
 
     def parallel(self, branches: Sequence[Any], *, fail_fast: bool = False) -> Group:
@@ -279,6 +284,21 @@ class Context:
 
     def success(self, **outputs: Any) -> NoReturn:
         """End the function as a success with these outputs of the run."""
+
+class Cache:
+    """Files that a step finds again in later runs."""
+
+def cache(
+    *,
+    paths: Sequence[Any] | str | Reference,
+    key: Any,
+    restore_keys: Sequence[Any] | str | Reference = ...,
+) -> Cache:
+    """Declare files and folders to keep for later runs under *key*.
+
+    Paths are relative to the workspace, or to the home folder after ``~/``. Without a cache of
+    exactly *key*, the newest one does whose key begins with one of *restore_keys*.
+    """
 
 class Trigger:
     """When a workflow runs by itself, or what a manual run may be given."""

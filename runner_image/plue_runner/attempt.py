@@ -23,6 +23,7 @@ from plue.wire.stages import (
     is_due,
     standing_of,
 )
+from plue_runner.caches import Caches, CacheServer
 from plue_runner.command import Places, host_environment
 from plue_runner.faults import Fault, short
 from plue_runner.graph import Decision, Order, cleanup_decisions, fault_in, happened
@@ -54,6 +55,7 @@ class Attempt:
         family: Family,
         download: Download,
         models: ModelAccess,
+        caches: CacheServer,
         wake: Callable[[], None],
         problem: Fault | None = None,
     ) -> None:
@@ -70,6 +72,7 @@ class Attempt:
         self._family = family
         self._download = download
         self._models = models
+        self._caches = Caches(caches, home.steps)
         self._wake = wake
         self._masker = Masker(assignment.secrets.values())
         self._journal = Journal(self.spool, self._masker, wake)
@@ -200,6 +203,7 @@ class Attempt:
             kept=self._kept,
             ended=self._answer,
             models=self._models,
+            caches=self._caches,
         )
 
     async def _steps(self, order: Order, setting: Setting) -> None:

@@ -356,6 +356,7 @@ class Session:
             family=self._family,
             download=self._gateway.download,
             models=ModelAccess(self._gateway.base, self._options.token),
+            caches=self._gateway,
             wake=self._wake.set,
             problem=problem,
         )

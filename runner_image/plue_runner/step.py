@@ -3,11 +3,12 @@
 import asyncio
 import os
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import monotonic
+from typing import Any, TypeVar
 
 from pydantic import JsonValue
 
@@ -16,12 +17,14 @@ from plue.wire.events import EventType, Reason, StepState
 from plue.wire.frames import Assignment
 from plue.wire.plan import RefField, Shell, Step
 from plue_runner import outputs as output_file
+from plue_runner.archives import Roots
+from plue_runner.caches import Caches, Wanted, wanted_of
 from plue_runner.capture import Capture
 from plue_runner.command import Command, Places, prepared
 from plue_runner.explain import disk_fault, start_fault
 from plue_runner.faults import Fault, short
 from plue_runner.journal import Journal
-from plue_runner.output import Chunk, Chunker, StreamName
+from plue_runner.output import Chunk, Chunker, Lines, StreamName
 from plue_runner.pipes import Pipes
 from plue_runner.process import Family, Spawned
 from plue_runner.trial import Stop, Trial
@@ -29,6 +32,8 @@ from plue_runner.typed import parsed
 from plue_runner.values import Kept, Result, Values
 
 __all__ = ["Ended", "ModelAccess", "Setting", "StepRun", "complete", "journal_start"]
+
+_T = TypeVar("_T")
 
 _DRAIN_SECONDS = 1.0  # how long a background process may hold the pipe after the step has ended
 _STUCK_PIPE_SECONDS = 5.0  # the same, after all that can be found has been killed
@@ -56,6 +61,7 @@ class Setting:
     kept: Kept
     ended: Callable[[str], None]
     models: ModelAccess
+    caches: Caches
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +128,9 @@ class StepRun:
         self._grace = 0.0
         self._process: Spawned | None = None
         self._verdict: asyncio.Future[Stop | None] | None = None
+        self._caches: list[Wanted] | None = None
+        self._cache_hit = True
+        self._lines = Lines()
 
     def stop(self, stop: Stop, *, grace: float) -> None:
         """End the step: TERM, and KILL after *grace* seconds. A shorter grace may follow."""
@@ -138,6 +147,8 @@ class StepRun:
         last = await self._try(1)
         while self._may_try_again(last):
             last = await self._try(last.number + 1)
+        if last.state is StepState.SUCCEEDED:
+            await self._keep_caches(last.number)
         return complete(self._step, self._setting, last, int((monotonic() - began) * 1000))
 
     def _may_try_again(self, last: Trial) -> bool:
@@ -149,32 +160,38 @@ class StepRun:
 
     async def _try(self, number: int) -> Trial:
         this = Trial(number, captures=self._captures())
+        self._lines = Lines()
         if self._stopped is not None:
             this.count_as(self._stopped)
             return this
         try:
             command = self._prepare(number)
             if self._must_be_known():
-                this.began = True
-                journal_start(self._step, self._setting, number)
+                self._begin(this)
                 await self._known()
                 reached(Mark.R_STEP_KNOWN)
-                if self._stopped is not None:
-                    this.count_as(self._stopped)
-                    return this
+            if self._step.cache and self._stopped is None:
+                command = await self._with_caches(command, this)
+            if self._stopped is not None:
+                this.count_as(self._stopped)
+                return this
             process, pipes = self._start(command, this)
         except Fault as fault:
             this.fail(fault.reason, str(fault))
             return this
-        if not this.began:
-            this.began = True
-            journal_start(self._step, self._setting, number)
+        self._begin(this)
         stop = await self._watch(process, pipes)
         await self._settle(process, pipes, stop)
         reached(Mark.R_STEP_ENDED)
         this.judge(process.exit.result() if process.ended else None, stop)
         self._collect(this, command.output)
         return this
+
+    def _begin(self, this: Trial) -> None:
+        """Record that the try has started, unless it is recorded."""
+        if not this.began:
+            this.began = True
+            journal_start(self._step, self._setting, this.number)
 
     def _must_be_known(self) -> bool:
         """Whether this start must be stored before it happens.
@@ -200,6 +217,59 @@ class StepRun:
                 await self._verdict
         finally:
             spool.on_ack.remove(look)
+
+    # ── caches ───────────────────────────────────────────────────────────────────────────────────
+
+    async def _with_caches(self, command: Command, this: Trial) -> Command:
+        """Restore the step's caches before its first try; return *command* told of it."""
+        if self._caches is None:
+            values = self._setting.values
+            self._caches = [wanted_of(cache, values) for cache in self._step.cache]
+            self._begin(this)
+            for wanted in self._caches:
+                restore = self._setting.caches.restore
+                found = await self._unless_stopped(
+                    restore(wanted, self._roots(), self._say(this.number))
+                )
+                self._cache_hit &= bool(found)
+        hit = b"true" if self._cache_hit else b"false"
+        return replace(command, env={**command.env, b"PLUE_CACHE_HIT": hit})
+
+    async def _keep_caches(self, number: int) -> None:
+        for wanted in self._caches or ():
+            keep = self._setting.caches.keep
+            await self._unless_stopped(keep(wanted, self._roots(), self._say(number)))
+
+    def _roots(self) -> Roots:
+        home = self._setting.host.get("HOME", "")
+        workspace = self._setting.places.workspace
+        return {"w": workspace, "h": Path(home) if home.startswith("/") else workspace}
+
+    async def _unless_stopped(self, work: Coroutine[None, None, _T]) -> _T | None:
+        """Await *work*, or give it up when the step is to stop."""
+        task, self._verdict = asyncio.ensure_future(work), self._loop.create_future()
+        if self._stopped is not None:
+            self._decide(self._stopped)
+        either: set[asyncio.Future[Any]] = {task, self._verdict}
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            return task.result()
+        task.cancel()
+        await asyncio.wait([task])
+        return None
+
+    def _say(self, number: int) -> Callable[[str], None]:
+        """Return what puts a line of the runner's own into the step's log."""
+        journal, attempt = self._setting.journal, self._setting.assignment.attempt
+
+        def say(text: str) -> None:
+            chunk = Chunk(
+                "stderr", journal.masker.text(text) + "\n", self._lines.next, partial=False
+            )
+            self._lines.next += 1
+            journal.output(self._step.name, attempt, number, chunk)
+
+        return say
 
     def _captures(self) -> dict[RefField, Capture]:
         limit = self._setting.assignment.limits.stdout_bytes
@@ -268,7 +338,7 @@ class StepRun:
         def emit(chunk: Chunk) -> None:
             journal.output(step, attempt, this.number, chunk)
 
-        chunker = Chunker(journal.masker, this.keep)
+        chunker = Chunker(journal.masker, this.keep, self._lines)
         ends: dict[StreamName, int] = {"stdout": stdout, "stderr": stderr}
         return Pipes(ends, chunker=chunker, emit=emit, spool=journal.spool)
 

@@ -227,6 +227,7 @@ def refs_of(plan: Plan, env: Mapping[str, Text]) -> set[tuple[str, RefField]]:
     texts: list[Value] = [*env.values(), *(fail.reason for fail in plan.fails)]
     for step in plan.steps:
         texts += (*step.env.values(), step.cwd, *_values_of(step.action))
+        texts += (t for c in step.cache for t in (*c.paths, c.key, *c.restore_keys))
     if plan.end is not None:
         texts += (value for value in plan.end.outputs.values() if isinstance(value, tuple))
     refs = {(ref.ref, ref.field) for value in texts for ref in _refs_in(value)}

@@ -82,7 +82,7 @@ FILES = [
     ("input-name", workflow_of("pass", "triggers=[manual(inputs={'a-b': str})]"), "PLU103", 2, "letters"),
     ("option", workflow_of("pass", "timout=3"), "PLU107", 2, "did you mean `timeout`"),
     ("concurrency", workflow_of("pass", "concurrency='x'"), "PLU901", 2, "not supported"),
-    ("cache", workflow_of("ctx.run('a', 'x', cache='y')"), "PLU901", 4, "not supported"),
+    ("cache", workflow_of("ctx.run('a', 'x', cache='y')"), "PLU321", 4, "takes a cache"),
     ("secret-printed", workflow_of("print(ctx.secrets.TOKEN)"), "PLU520", 4, "cannot be printed"),
     ("secret-name", workflow_of("ctx.secrets['a-b']"), "PLU520", 4, "letters, digits"),
     ("git", workflow_of("ctx.git.push()"), "PLU502", 4, "diff, log, changed_files"),

@@ -68,6 +68,7 @@ class Code(StrEnum):
     CLEANUP_VALUE = "PLU311"
     CALL = "PLU312"
     PATH = "PLU320"
+    CACHE = "PLU321"
     CMD_IS_DATA = "PLU401"
     HOLE = "PLU402"
     HOLE_OTHER_SHELL = "PLU403"
@@ -457,6 +458,16 @@ _TEXTS: Final[tuple[tuple[Code, str, str], ...]] = (
         (
             "ctx.read, ctx.glob, ctx.write and ctx.git work inside the workspace. Paths are "
             "relative to it; absolute ones, `..` and links that lead out are refused."
+        ),
+    ),
+    (
+        Code.CACHE,
+        "The cache cannot be kept so",
+        (
+            "A step's cache=cache(paths=[...], key=...) names files and folders below the "
+            "workspace or the home folder (`~/`), not patterns, and a key of text. A hash in the "
+            "key makes a new cache when a file changes; restore_keys= are beginnings of older "
+            "keys that will do for a start."
         ),
     ),
     (

@@ -13,6 +13,7 @@ from plue.engine.ports import NoSecrets, Secrets, Sessions
 from plue.engine.settings import EngineSettings
 from plue.marks import Mark, reached
 from plue.metrics import Metrics
+from plue.store.caches import CacheStore
 from plue.store.database import Database
 from plue.store.definitions import DefinitionStore
 from plue.store.events import EndedRun, EventStore, RunEnd
@@ -47,6 +48,7 @@ class EngineContext:
     definitions: DefinitionStore
     schedules: ScheduleStore
     usage: UsageStore
+    caches: CacheStore
     feed: Feed
     lease_counts: Callable[[], bool]
     clock: StoreClock

@@ -34,7 +34,7 @@ from plue.engine.loop import Loop
 from plue.engine.pooling import host_pass, pool_pass
 from plue.engine.ports import Host, NoSecrets, Repository, Secrets, Sessions
 from plue.engine.recording import Recorder
-from plue.engine.retention import retention_pass
+from plue.engine.retention import archives_pass, retention_pass
 from plue.engine.scheduling import LOOK_EVERY, Scheduler
 from plue.engine.secrets import refuse_missing
 from plue.engine.settings import EngineSettings
@@ -43,6 +43,7 @@ from plue.errors import NotFoundError, RejectedError, UnavailableError
 from plue.marks import Mark, reached
 from plue.metrics import Metrics
 from plue.store.blobs import Blobs
+from plue.store.caches import CacheStore
 from plue.store.database import Database
 from plue.store.definitions import DefinitionStore
 from plue.store.events import EventStore
@@ -100,6 +101,7 @@ class Engine:
             definitions=DefinitionStore(database),
             schedules=ScheduleStore(database),
             usage=UsageStore(database),
+            caches=CacheStore(database),
             feed=Feed(events, metrics),
             lease_counts=self._lease_counts,
             clock=StoreClock(settings.lease_margin / 3),
@@ -155,7 +157,9 @@ class Engine:
     def _make_loops(self) -> dict[str, Loop]:
         context, poll = self.context, self.context.settings.poll.total_seconds()
 
-        def loop(name: str, run: Callable[..., Awaitable[None]], every: float, *more: Host) -> Loop:
+        def loop(
+            name: str, run: Callable[..., Awaitable[None]], every: float, *more: Host | Blobs
+        ) -> Loop:
             return Loop(name, partial(run, context, *more), every=every, metrics=context.metrics)
 
         loops = {
@@ -164,6 +168,7 @@ class Engine:
             "deadline": loop("deadline", deadline_pass, 0.5),
             "lost": loop("lost", lost_pass, poll, *self._hosts),
             "retention": loop("retention", retention_pass, 3600.0),
+            "archives": loop("archives", archives_pass, 3600.0, self.blobs),
             "stages": Loop("stages", self._stages.look, every=poll, metrics=context.metrics),
         }
         if self._repository is not None and context.settings.fire_schedules:

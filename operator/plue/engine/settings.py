@@ -24,7 +24,9 @@ class EngineSettings:
     ``lease``: a runner that could not renew for so long kills its steps; the engine waits that
     long plus ``lease_margin`` before it believes that a silent runner is gone.
     ``fire_schedules``: whether workflows of the server's own tree run by the clock.
-    ``log_days`` and ``run_days``: how long events, and finished runs, are kept.
+    ``log_days`` and ``run_days``: how long events, and finished runs, are kept. ``cache_days``: how
+    long a cache that nobody uses is; ``cache_bytes``: how large one may be, and
+    ``repository_cache_bytes`` all of one repository together, before the least used go.
     """
 
     pools: Sequence[PoolSettings] = field(default_factory=lambda: (PoolSettings(),))
@@ -38,6 +40,9 @@ class EngineSettings:
     cleanup_timeout: timedelta = timedelta(seconds=60)
     log_days: int = 30
     run_days: int = 90
+    cache_days: int = 7
+    cache_bytes: int = 1024**3
+    repository_cache_bytes: int = 10 * 1024**3
     claim_batch: int = 100
     fire_schedules: bool = False
     poll: timedelta = timedelta(seconds=2)

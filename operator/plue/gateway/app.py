@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import secrets
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 
 import structlog
@@ -18,6 +18,7 @@ from plue.engine.secrets import secrets_for
 from plue.engine.service import Engine
 from plue.errors import NotFoundError, RejectedError, UnavailableError
 from plue.gateway.assignments import assignment_of
+from plue.gateway.caches import CacheRoutes, credentials_of
 from plue.gateway.llm.proxy import ModelProxy
 from plue.gateway.llm.settings import Models
 from plue.gateway.recorder import Recorder
@@ -73,6 +74,7 @@ class Gateway:
         self.app = web.Application()
         self.app.router.add_get("/runner/v1/session", self._session)
         self.app.router.add_get("/runner/v1/blobs/{blob}", self._blob)
+        CacheRoutes(engine.context, engine.blobs).routes(self.app)
         models = models or Models()
         self._models = ModelProxy(engine.context, models.settings, models.provider)
         self._models.routes(self.app)
@@ -303,21 +305,14 @@ class Gateway:
     # ── archives ─────────────────────────────────────────────────────────────────────────────────
 
     async def _blob(self, request: web.Request) -> web.StreamResponse:
-        runner = request.headers.get("X-Plue-Runner", "")
-        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+        runner, token = credentials_of(request)
         blob = request.match_info["blob"]
-        if scheme.lower() != "bearer" or not _all_clean((runner, token, blob)):
-            raise web.HTTPUnauthorized
-        if not await self._context.runners.may_read_blob(RunnerId(runner), token, blob):
+        if "\0" in blob or not await self._context.runners.may_read_blob(runner, token, blob):
             raise web.HTTPForbidden
         try:
             return web.FileResponse(self._engine.blobs.path(blob))
         except (NotFoundError, RejectedError) as error:
             raise web.HTTPNotFound from error
-
-
-def _all_clean(values: Iterable[str]) -> bool:
-    return all(value and "\0" not in value for value in values)
 
 
 def _abort(request: web.Request) -> None:

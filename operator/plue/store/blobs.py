@@ -5,7 +5,9 @@ import contextlib
 import hashlib
 import os
 import secrets
+import time
 from collections.abc import AsyncIterable, Iterable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import BinaryIO
 
@@ -65,6 +67,29 @@ class Blobs:
         finally:
             path.unlink(missing_ok=True)
 
+    def unused(self, age: timedelta) -> list[str]:
+        """Return the archives that nobody looked at for *age*, and drop what was never finished."""
+        oldest, found = time.time() - age.total_seconds(), []
+        with os.scandir(self._folder) as entries:
+            for entry in entries:
+                if not _is_older(entry.path, oldest):
+                    continue
+                if entry.name.endswith(".part"):
+                    Path(entry.path).unlink(missing_ok=True)
+                elif _is_name(entry.name):
+                    found.append(entry.name)
+        return sorted(found)
+
+    def remove(self, blobs: Iterable[str], *, unused: timedelta) -> int:
+        """Remove archives that are still unused for so long; return how many."""
+        oldest, removed = time.time() - unused.total_seconds(), 0
+        for blob in blobs:
+            path = self._folder / blob
+            if _is_name(blob) and _is_older(os.fspath(path), oldest):
+                path.unlink(missing_ok=True)
+                removed += 1
+        return removed
+
     def has(self, blob: str) -> bool:
         """Return whether the archive is there; that counts as a use of it."""
         try:
@@ -75,7 +100,7 @@ class Blobs:
 
     def path(self, blob: str) -> Path:
         """Return where the archive lies. Raises NotFoundError, RejectedError for a bad name."""
-        if len(blob) != 64 or not all(c in "0123456789abcdef" for c in blob):  # noqa: PLR2004 - SHA-256
+        if not _is_name(blob):
             raise RejectedError("a blob's id is 64 hexadecimal digits", field="blob")
         path = self._folder / blob
         if not path.exists():
@@ -83,6 +108,17 @@ class Blobs:
         # Its age since the last use decides when it is removed.
         os.utime(path)
         return path
+
+
+def _is_name(name: str) -> bool:
+    return len(name) == 64 and all(c in "0123456789abcdef" for c in name)  # noqa: PLR2004 - SHA-256
+
+
+def _is_older(path: str, oldest: float) -> bool:
+    try:
+        return os.stat(path).st_mtime <= oldest  # noqa: PTH116 - of thousands
+    except FileNotFoundError:
+        return False
 
 
 class _Partial:

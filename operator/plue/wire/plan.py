@@ -15,6 +15,7 @@ __all__ = [
     "HIDDEN_KINDS",
     "Action",
     "Await",
+    "Cache",
     "Data",
     "End",
     "Equipment",
@@ -318,6 +319,19 @@ Action = Annotated[
 """What a step does; ``kind`` says which, ``shown`` says it to people."""
 
 
+class Cache(_Frozen):
+    """Files that a step finds again in later runs, and keeps for them when it succeeded.
+
+    ``paths`` are files and folders relative to the workspace, or to the home folder after ``~/``.
+    Without a cache of exactly ``key``, the newest one does whose key begins with the first of
+    ``restore_keys`` that has any.
+    """
+
+    paths: Annotated[tuple[Text, ...], Field(min_length=1)]
+    key: Text
+    restore_keys: tuple[Text, ...] = ()
+
+
 class Step(_Frozen):
     """One unit of execution.
 
@@ -343,6 +357,7 @@ class Step(_Frozen):
     cleanup: bool = False
     once: bool = False
     output_schema: dict[str, JsonValue] | None = None
+    cache: tuple[Cache, ...] = ()
     branch: tuple[str, ...] = ()
     group: tuple[str, ...] = ()
     site: Site | None = None

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final, NoReturn
 
 from plue.authoring.codes import Code
 from plue.authoring.sandbox.book import Book, Frame, Recorded
+from plue.authoring.sandbox.caches import Caches, caches_of
 from plue.authoring.sandbox.calls import MAX_DEPTH, Called, inputs_of
 from plue.authoring.sandbox.handles import Group, Handle
 from plue.authoring.sandbox.kinds import kind_of
@@ -43,12 +44,10 @@ __all__ = ["RUNNING", "Branches", "Context", "Defaults"]
 
 _RUN: Final = (
     "name", "cmd", "env", "cwd", "stdin", "timeout", "idle_timeout", "retry", "depends_on",
-    "shell", "continue_on_error", "when", "once", "output",
+    "shell", "continue_on_error", "when", "once", "output", "cache",
 )  # fmt: skip
 _CLEANUP: Final = ("name", "cmd", "env", "cwd", "stdin", "shell", "timeout")
 _NOT_YET: Final = {
-    "cache": "the option cache=",
-    "cache_key": "ctx.cache_key",
     "approval": "ctx.approval",
     "llm": "model steps",
     "agent": "agent steps",
@@ -141,8 +140,11 @@ class Context(Guarded):
 
     def _record_run(self, step: Recorded, options: dict[str, object]) -> Handle:
         action = self._action(options)
-        shape = attempt(self._book, lambda: _output_schema(options.get("output")), None)
-        self._record(step, action, options, shape)
+        book, nothing = self._book, Caches([], [])
+        shape = attempt(book, lambda: _output_schema(options.get("output")), None)
+        caches = attempt(book, lambda: caches_of(options.get("cache")), nothing)
+        action = Action(action.wire, [*action.used, *caches.used], action.warnings)
+        self._record(step, action, options, shape, caches.wire)
         return Handle(step, shape)
 
     def prompt(
@@ -165,6 +167,7 @@ class Context(Guarded):
         action: Action,
         options: dict[str, object],
         shape: dict[str, object] | None,
+        caches: Sequence[dict[str, object]] = (),
     ) -> None:
         """Close the step with what *options* say of its order, failure and time."""
         book = self._book
@@ -182,6 +185,8 @@ class Context(Guarded):
             "once": _flag(book, options, "once"),
             "output_schema": shape,
         }
+        if caches:
+            definition["cache"] = list(caches)
         book.close_step(step, definition)
 
     def _idle_timeout(self, action: Action) -> float | None:

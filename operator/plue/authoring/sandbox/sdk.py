@@ -7,6 +7,7 @@ from types import FunctionType
 from typing import Final
 
 from plue.authoring.codes import Code
+from plue.authoring.sandbox.caches import cache
 from plue.authoring.sandbox.context import unsupported
 from plue.authoring.sandbox.guards import Facade
 from plue.authoring.sandbox.kinds import Kind, enum, kind_of, optional, refuse_unknown, schema
@@ -327,6 +328,7 @@ SDK: Final = Facade(
         "enum": enum,
         "optional": optional,
         "tool": tool,
+        "cache": cache,
         "Context": Context,
     },
 )

@@ -22,7 +22,7 @@ from plue.authoring.sandbox.steps import (
     wire_text,
 )
 from plue.authoring.sandbox.texts import text_of
-from plue.authoring.sandbox.values import TEXT, Guarded, Ref, RefPart, Text, parts_of
+from plue.authoring.sandbox.values import TEXT, Guarded, Ref, RefPart, Text, concat, parts_of
 
 __all__ = ["GitSteps", "WorkspaceSteps", "bases_of"]
 
@@ -98,6 +98,7 @@ class WorkspaceSteps(_HiddenSteps):
             "glob": self.glob,
             "write": self.write,
             "hash_files": self.hash_files,
+            "cache_key": self.cache_key,
         }
 
     def read(self, *args: object, **given: object) -> Ref:
@@ -144,6 +145,18 @@ class WorkspaceSteps(_HiddenSteps):
     def hash_files(self, *patterns: object, **given: object) -> Ref:
         """Hash the files that match."""
         return self._by_patterns("ctx.hash_files", "hash", patterns, given)
+
+    def cache_key(self, *args: object, **given: object) -> str | Text:
+        """Return a cache's key: a name, and the hash of the files that match."""
+        refuse_unknown("ctx.cache_key", given, ())
+        if not args:
+            raise Problem(
+                Code.STEP_ARGUMENT,
+                "ctx.cache_key needs a name and a pattern",
+                remedy='write ctx.cache_key("deps", "package-lock.json")',
+            )
+        found = self._by_patterns("ctx.cache_key", "hash", args[1:], {})
+        return concat((text_of(args[0]), "-", found))
 
     def _by_patterns(
         self, what: str, kind: str, patterns: Sequence[object], given: Mapping[str, object]
