@@ -13,6 +13,7 @@ WORKFLOW: Final = '''\
 """A first workflow: change it, then `plue workflow lint` and `plue workflow run hello`."""
 
 from plue import enum, manual, push, workflow
+from plue.prompts import Toast
 
 
 @workflow(
@@ -23,53 +24,69 @@ from plue import enum, manual, push, workflow
     timeout="10m",
 )
 def hello(ctx):
-    """Greet somebody, then look at the answer."""
+    """Greet somebody, and let a model propose a toast."""
     # A step is a command. What it writes to $PLUE_OUTPUT are its outputs.
     greet = ctx.run(
         "greet",
         f"""
         echo "hello "{ctx.inputs.who}
-        echo "length=5" >> "$PLUE_OUTPUT"
+        echo "words=2" >> "$PLUE_OUTPUT"
         """,
     )
     # These two run at the same time. Values reach a command as data, never as shell text.
     ctx.parallel(
         [
             ctx.run("repeat", f"echo {greet.stdout}"),
-            ctx.run("count", f"test {greet.outputs.length} -eq 5", retry=1),
+            ctx.run("count", f"test {greet.outputs.words} -eq 2", retry=1),
         ]
     )
-    # With `from plue.prompts import Review`, `review = Review(diff=ctx.git.diff())` asks a model.
-    # Plain Python decides; `ctx.inputs` are known, results of steps become known as they end.
-    if ctx.inputs.tone == "loud":
-        ctx.run("shout", f"echo {greet.stdout} | tr a-z A-Z")
+    # A prompt is a step that asks a model; its answer has the fields that the prompt declares.
+    # Handled, its failure does not fail the run: here, where there is no key for a model.
+    toast = Toast(who=ctx.inputs.who, greeting=greet.stdout, continue_on_error=True)
+    # Plain Python decides. Inputs are known; the results of steps are known once they end.
+    if not toast.ok:
+        ctx.run("no-model", "echo 'no model answered; see .plue/models.yaml'")
+    elif ctx.inputs.tone == "loud":
+        ctx.run("shout", f"echo {toast.text} | tr a-z A-Z")
+    else:
+        ctx.run("say", f"echo {toast.text}")
     return ctx.success(said=greet.stdout)
 '''
 
 PROMPT: Final = """\
 ---
-name: Review
+name: Toast
+description: Proposes a toast
 type: llm
 inputs:
-  diff: string
+  who: string
+  greeting: string
 output:
-  approved: boolean
-  summary: string
+  text: string                     # one sentence
 ---
-You review a change before it is merged. Approve it unless it breaks something.
+Somebody has just said: {{ greeting }}
 
-The change:
-
-{{ diff }}
+Propose a toast to {{ who }}, in one sentence.
 
 Answer with JSON of this form:
 
 {{ output_schema }}
 """
 
+MODELS: Final = """\
+# What a scripted model answers, for trying workflows without a key and without cost:
+#   plue up --model-server .plue/models.yaml
+# A real one: set ANTHROPIC_API_KEY in the environment of `plue up`; no step ever sees it.
+conversations:
+  - match: Propose a toast           # a regular expression, searched in what the model is asked
+    turns:
+      - json: {text: To all who read what they have just written!}
+"""
+
 FILES: Final = {
     ".plue/workflows/hello.py": WORKFLOW,
-    ".plue/prompts/review.prompt.md": PROMPT,
+    ".plue/prompts/toast.prompt.md": PROMPT,
+    ".plue/models.yaml": MODELS,
 }
 
 
@@ -99,10 +116,12 @@ def init() -> None:
         ("plue workflow lint", "what is wrong, with line and remedy"),
         ("plue workflow plan hello", "the steps, without running them"),
         ("plue workflow run hello -i who=you", "run it, live"),
-        ("plue prompt render review -i diff=x", "what a model would be asked"),
+        ("plue prompt render toast -i who=you -i greeting=hi", "what a model is asked"),
         ("plue up --watch", "a server with warm runners that tells of every change"),
+        ("plue up --model-server .plue/models.yaml", "the same, with a scripted model"),
+        ("plue stubs", "let your editor complete ctx. and your prompts"),
     ):
-        typer.echo(f"  {command:<37} {what}")
+        typer.echo(f"  {command:<51} {what}")
 
 
 def _root(start: Path) -> Path:

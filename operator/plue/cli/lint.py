@@ -37,6 +37,8 @@ def lint(
     Exit codes: 0 nothing is wrong, 1 there is an error (with --strict: or a warning).
 
     """
+    from plue.cli.context import here
+    from plue.cli.stubs import refresh_stubs
     from plue.cli.workflows import describe_here
 
     if as_json and sarif:
@@ -46,11 +48,11 @@ def lint(
             raise UsageError(
                 "--watch talks to people", remedy="leave --json, --sarif and --strict out"
             )
-        from plue.cli.context import here
         from plue.cli.watch import watch_here
 
         watch_here(here().root)
     description = describe_here()
+    refresh_stubs(here().root, description.prompts)
     found = in_order(description.diagnostics)
     if as_json:
         print(json.dumps([asdict(one) for one in found], indent=2))

@@ -20,6 +20,7 @@ from plue.cli import (
     operator,
     prompts,
     runs,
+    stubs,
     up,
     usage,
     workflows,
@@ -52,6 +53,7 @@ app.command("smoke")(operator.smoke)
 app.add_typer(workflows.app, name="workflow")
 app.add_typer(runs.app, name="run")
 app.add_typer(prompts.app, name="prompt")
+app.command("stubs")(stubs.stubs)
 app.command("config")(config.config)
 app.command("explain")(explain.explain)
 app.command("usage")(usage.usage)

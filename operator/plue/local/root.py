@@ -21,5 +21,5 @@ def find_root(start: Path) -> Path:
             return folder
     raise NotFoundError(
         f"{start} is not inside a project: no folder above it has {_FOLDER}/ or .git",
-        remedy=f"change into your project, or make {_FOLDER}/workflows/ in it",
+        remedy="change into your project, or begin one here with `plue init`",
     )
