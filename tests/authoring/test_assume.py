@@ -19,6 +19,8 @@ from plue.testing import plan
         pytest.param("t.stdout=12", "t.stdout", "12", id="what-is-printed-is-text"),
         pytest.param('t.stdout="a b"', "t.stdout", "a b", id="quoted-text"),
         pytest.param("t.stdout=a=b", "t.stdout", "a=b", id="equals-in-the-value"),
+        pytest.param("t.summary=3 files", "t.summary", "3 files", id="what-an-agent-says"),
+        pytest.param("t.turns=3", "t.turns", 3, id="an-agents-turns"),
         pytest.param("t.outputs.n=[1]", "t.outputs.n", [1], id="list"),
         pytest.param("t.outputs.n=x y", "t.outputs.n", "x y", id="not-json-is-text"),
     ],

@@ -16,11 +16,13 @@ from plue.errors import UsageError
 __all__ = ["assumed", "known_of"]
 
 _KEY: Final = re.compile(
-    r"(?P<step>.+?)\.(?P<field>ok|exit_code|state|outputs\.(?P<output>[A-Za-z_]\w*)"
+    r"(?P<step>.+?)\.(?P<field>ok|exit_code|state|status|summary|turns|outputs\.(?P<output>[A-Za-z_]\w*)"
     r"|(?:stdout|stderr|log)(?:\.tail\(\d+\))?)",
     re.DOTALL,
 )
 _HOW: Final = "write STEP.ok=false, STEP.exit_code=2, STEP.stdout=TEXT or STEP.outputs.NAME=VALUE"
+_TEXTS: Final = frozenset({"stdout", "stderr", "log", "state", "status", "summary"})
+_NOT_TEXT: Final = frozenset({"ok", "exit_code", "state", "turns"})
 _STATES: Final = ("succeeded", "failed", "skipped")
 
 
@@ -44,7 +46,7 @@ def _value(key: str, text: str) -> JsonValue:
     field = match["field"].split(".")[0] if match else ""
     quoted = len(text) > 1 and text[0] == text[-1] == '"'
     # What a program prints is text, also where it looks like JSON.
-    if field in {"stdout", "stderr", "log", "state"} and not quoted:
+    if field in _TEXTS and not quoted:
         return text
     try:
         value: JsonValue = json.loads(text)
@@ -76,11 +78,11 @@ def _checked(key: str, field: str, value: JsonValue) -> JsonValue:
     match field:
         case "ok" if not isinstance(value, bool):
             problem = "is true or false"
-        case "exit_code" if not isinstance(value, int) or isinstance(value, bool):
+        case "exit_code" | "turns" if not isinstance(value, int) or isinstance(value, bool):
             problem = "is a whole number"
         case "state" if value not in _STATES:
             problem = f"is one of {', '.join(_STATES)}"
-        case _ if field not in {"ok", "exit_code", "state"} and not isinstance(value, str):
+        case _ if field not in _NOT_TEXT and not isinstance(value, str):
             problem = "is text"
         case _:
             return value
