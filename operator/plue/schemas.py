@@ -243,10 +243,15 @@ def _field_mismatch(source: Schema, target: Schema, path: str) -> str | None:
 
 
 def filled(schema: object, value: object, *, nulls: bool = False) -> object:
-    """Return *value* with the defaults of absent fields; with *nulls*, null where none is given."""
+    """Return *value* with the defaults of absent fields; with *nulls*, null where none is given.
+
+    A whole number is an ``int`` then, however it was written: ``3.0`` is one in JSON.
+    """
     if not isinstance(schema, Mapping):
         return value
     inner, _ = options_of(schema)
+    if isinstance(value, float) and inner.get("type") == "integer" and value.is_integer():
+        return int(value)
     if isinstance(value, list):
         return [filled(inner.get("items"), item, nulls=nulls) for item in value]
     fields = inner.get("properties")

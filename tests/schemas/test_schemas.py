@@ -165,6 +165,14 @@ def test_mismatch_of_types(given_type: Any, wanted: Any, expected: str | None) -
     assert expected == mismatch(given_type, wanted, "x")
 
 
+def test_filled_makes_whole_numbers_integers() -> None:
+    """`3.0` is an integer in JSON, and what `range` and a command are given is `3`."""
+    schema = {"type": "object", "properties": {"n": {"type": "integer"}, "x": {"type": "number"}}}
+    found = filled(schema, {"n": 3.0, "x": 3.0})
+    assert found == {"n": 3, "x": 3.0}
+    assert [type(v) for v in found.values()] == [int, float]  # type: ignore[attr-defined] # a dict
+
+
 def test_filled_gives_defaults_at_any_depth() -> None:
     """Absent fields get their default, and null where they are optional, if that is asked for."""
     schema = record(("l",), l=listed(record(a={"type": "integer", "default": 4}, b=MAYBE)), c=MAYBE)

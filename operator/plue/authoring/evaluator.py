@@ -21,6 +21,7 @@ from typing import Final
 
 import RestrictedPython
 from pydantic import JsonValue
+from pydantic_core import to_json
 
 import plue
 from plue.authoring.answers import diagnostic_of, ended, info_of, parsed_answer, planned_of
@@ -137,13 +138,19 @@ class Evaluator:
             remedy="look for a lack of memory on this machine",
         )
 
-    async def ask(self, request: Mapping[str, object]) -> tuple[str, bytes]:
+    async def ask(
+        self, request: Mapping[str, object], recorded: Sequence[Step] = ()
+    ) -> tuple[str, bytes]:
         """Send a request; return ``R`` and the answer, or ``E`` and how the child ended.
+
+        *recorded* are steps that go along, as their models write themselves.
 
         A process that dies under it is replaced once.
         """
         kind = b"Q" if request.get("prompts") is None else b"P"
         body = json.dumps(request, separators=(",", ":")).encode("utf-8", "surrogatepass")
+        if recorded:
+            body = body[:-1] + b',"recorded":' + to_json(list(recorded)) + b"}"
         for _ in range(2):
             link = await self._connected()
             with contextlib.suppress(_LostError):
@@ -276,11 +283,10 @@ class Evaluator:
             "event": dict(event),
             "text_inputs": text_inputs,
             "known": {name: dict(values) for name, values in (known or {}).items()},
-            "recorded": [step.model_dump(mode="json") for step in recorded],
             "stage": stage,
             "asked": [[ref.ref, ref.field, list(ref.path), ref.tail] for ref in asked],
         }
-        kind, body = await self.ask(request)
+        kind, body = await self.ask(request, recorded)
         if kind == "E":
             path, text = next(iter(found.items()), ("", ""))
             match = definition.search(text)

@@ -5,6 +5,7 @@ What it really imports, and so what its revision covers, the sandbox tells after
 
 import re
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from typing import Final
 
 __all__ = [
@@ -45,16 +46,37 @@ def prompt_files(files: Mapping[str, str]) -> dict[str, str]:
 
 def prompts_for(sources: Mapping[str, str], files: Mapping[str, str]) -> dict[str, str] | None:
     """Return the prompts' files, perhaps none; None when none of *sources* imports a prompt."""
-    wanted = any(_PROMPTS.search(text) for text in sources.values())
+    wanted = any(map(_names_prompts, sources.values()))
     return prompt_files(files) if wanted else None
 
 
-_PROMPTS: Final = re.compile(r"\bplue\s*\.\s*prompts\b")
+_PROMPTS: Final = re.compile(r"plue\s*\.\s*prompts\b")
 
 # Too much is harmless here (a text that looks like an import), too little is not.
-_IMPORT: Final = re.compile(r"\b(?:from|import)\b[\s\\]+([^\n]+)")
+_IMPORT: Final = re.compile(r"(?:from|import)\b[\s\\]+([^\n]+)")
 _MODULE: Final = re.compile(r"\b(lib|workflows)\b(?:\.(\w+))?")
 _FOLDERS: Final = {name: re.compile(rf"\b{name}\b") for name in ("prompts", "tools")}
+
+
+@lru_cache(maxsize=1024)
+def _names_prompts(text: str) -> bool:
+    return _PROMPTS.search(text) is not None
+
+
+@lru_cache(maxsize=1024)
+def _imported_by(text: str) -> tuple[frozenset[tuple[str, str]], frozenset[str]]:
+    """Return the modules, and the folders that are not Python, which a file may import.
+
+    Remembered: a run's code is looked at before each of its stages.
+    """
+    modules: set[tuple[str, str]] = set()
+    folders: set[str] = set()
+    for line in _IMPORT.findall(text):
+        modules.update(_MODULE.findall(line))
+        folders.update(name for name, pattern in _FOLDERS.items() if pattern.search(line))
+    if "prompts" in folders:
+        folders.add("tools")  # agents have them
+    return frozenset(modules), frozenset(folders)
 
 
 class Imports:
@@ -85,13 +107,7 @@ class Imports:
     def _find(self, path: str) -> Iterator[str]:
         if not path.endswith(".py"):
             return
-        modules: set[tuple[str, str]] = set()
-        folders: set[str] = set()
-        for line in _IMPORT.findall(self._files[path]):
-            modules.update(_MODULE.findall(line))
-            folders.update(name for name, pattern in _FOLDERS.items() if pattern.search(line))
-        if "prompts" in folders:
-            folders.add("tools")  # agents have them
+        modules, folders = _imported_by(self._files[path])
         if modules:
             yield from (p for p in self._modules if not modules.isdisjoint(_names_of(p)))
         for folder in folders:

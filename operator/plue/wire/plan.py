@@ -413,7 +413,7 @@ class Plan(_Frozen):
     """The steps of a run so far.
 
     A plan with ``end=None`` goes on in a later stage: ``awaits`` names the values it waits for.
-    ``digest`` is the SHA-256 of the canonical JSON of everything else.
+    ``digest`` is the SHA-256 of the JSON of everything else.
     """
 
     workflow: str

@@ -25,7 +25,7 @@ def source(steps: int, mark: int) -> str:
 
 
 async def evaluation(world: World, _history: int | None) -> list[Figure]:
-    """Plan workflows of 10 and 200 steps, each text for the first time and again."""
+    """Plan workflows of 10 and 200 steps: for the first time, again, and their next stage."""
     evaluator = Evaluator()
     await evaluator.start()
     figures = []
@@ -54,6 +54,31 @@ async def evaluation(world: World, _history: int | None) -> list[Figure]:
                         memory=usage.memory,
                     )
                 )
+        figures.append(await _again(evaluator, world))
     finally:
         await evaluator.close()
     return figures
+
+
+async def _again(evaluator: Evaluator, world: World) -> Figure:
+    """Evaluate a plan of 200 steps once more, when all of them but the last have ended."""
+    text = source(166, 0).replace(
+        "    return ctx", '    ctx.run("end", "x") if s0.stdout == "a" else None\n    return ctx'
+    )
+    files = {".plue/workflows/a.py": text}
+    first = (await evaluator.plan(files, "steps", inputs={}, event={})).plan
+    if first is None or len(first.awaits) != 1:
+        raise RuntimeError("the first stage does not end where it should")
+    ended = {"ok": True, "state": "succeeded", "exit_code": 0, "outputs": {"size": "3"}}
+    known = {step.name: {**ended, "stdout": "a"} for step in first.steps}
+    values = []
+    for _ in range(world.n(300, 2)):
+        begun = time.perf_counter()
+        planned = await evaluator.plan(
+            files, "steps", inputs={}, event={},
+            known=known, recorded=first.steps, stage=2, asked=first.awaits,
+        )  # fmt: skip
+        values.append((time.perf_counter() - begun) * 1000)
+        if planned.plan is None or len(planned.plan.steps) != len(first.steps) + 1:
+            raise RuntimeError(f"not planned: {planned.diagnostics[:1]}")
+    return Figure(bench="evaluation", what="200 steps, next stage", values=values)

@@ -10,6 +10,7 @@ from bench.cases.lines import log_lines, sustained_lines
 from bench.cases.model_proxy import model_proxy
 from bench.cases.run_list import run_list
 from bench.cases.runs import runs_per_second
+from bench.cases.stages import stages
 from bench.cases.starts import cli_start, postgres_start, up_start
 from bench.cases.step_gap import step_gap
 from bench.cases.streams import event_latency, subscribers
@@ -32,6 +33,7 @@ CASES = {
     "first-output": Case("run created → first output at an SSE client", first_output, grows=True),
     "first-output-on-a-copy": Case("the same on a copy of a tree", first_output_on_a_copy),
     "step-gap": Case("from one step's last act to the next one's first", step_gap),
+    "stages": Case("from a step's end to the next stage's first step", stages),
     "event-latency": Case("runner's write → SSE client", event_latency, grows=True),
     "runs-per-second": Case("finished one-step runs", runs_per_second, grows=True),
     "log-lines": Case("log lines through one gateway, short-term", log_lines, grows=True),

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from plue.authoring.codes import Code
+from plue.authoring.sandbox.inventing import invented
 from plue.authoring.sandbox.problems import (
     Finish,
     Place,
@@ -26,6 +27,9 @@ __all__ = ["Book", "Branch", "Earlier", "Frame", "Recorded"]
 MAX_STEPS: Final = 1000
 MAX_PROBLEMS: Final = 50
 MAX_STAGE_ENDS: Final = 50
+MAX_INVENTED: Final = 500
+"""How many answers are invented, and steps recorded, for one look behind a stage's end."""
+
 MAX_WHY: Final = 5
 """How many of the newest answers are told of a step that depends on many."""
 
@@ -109,6 +113,8 @@ class Earlier:
     known: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     recorded: Sequence[Mapping[str, object]] = ()
     asked: Sequence[str] = ()
+    invents: bool | None = None
+    """With True or False, what is not known is invented: as if all went well, or nothing."""
 
 
 class Book:
@@ -120,6 +126,8 @@ class Book:
         self.results = Results(earlier.known)
         self.expected = {str(step["name"]): step for step in earlier.recorded}
         self.asked = frozenset(earlier.asked)
+        self._invents = earlier.invents
+        self._invented = 0
         self.branch = Branch()
         self.frame = Frame(self.branch)
         self.calls: dict[str, tuple[Branch, Place]] = {}
@@ -307,16 +315,28 @@ class Book:
         """Return a value that the author's code asks for; ends the branch while it is unknown."""
         self._check_question(step, part)
         value = self._look_up(step, part)
+        if value is UNKNOWN and self._invents is not None:
+            return self._invent(step, part, yes=self._invents)
         if value is UNKNOWN:
             self.await_parts([part])
         self._note(part, value)
         return value
+
+    def _invent(self, step: Recorded, part: RefPart, *, yes: bool) -> object:
+        """Return an answer that nobody gave; ends the branch when there were enough of them."""
+        self._invented += 1
+        if self._invented > MAX_INVENTED or len(self.steps) > MAX_INVENTED:
+            self.park()
+        return invented(step.definition, part, yes=yes)
 
     def ask_all(self, asked: Sequence[tuple[Recorded, RefPart]]) -> bool:
         """Return whether all of these are true: one question, answered by the first that is not."""
         values = []
         for step, part in asked:
             self._check_question(step, part)
+            if self._invents is not None:
+                values.append(self._invent(step, part, yes=self._invents))
+                continue
             # What will never be known is no answer, as long as another one is False.
             open_or_never = not step.never and self.results.is_never(step.name, step.handled)
             values.append(UNKNOWN if open_or_never else self._look_up(step, part))

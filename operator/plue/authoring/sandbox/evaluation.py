@@ -18,7 +18,8 @@ from plue.authoring.sandbox.compiler import compile_file
 from plue.authoring.sandbox.context import RUNNING, Context, Defaults
 from plue.authoring.sandbox.facades import FACADES, FREE_NAMES
 from plue.authoring.sandbox.guards import Printer, author_globals
-from plue.authoring.sandbox.kinds import Kind
+from plue.authoring.sandbox.inventing import CERTAIN, sample_of, soon_over
+from plue.authoring.sandbox.kinds import Kind, object_of
 from plue.authoring.sandbox.modules import (
     FOLDERS,
     Module,
@@ -322,17 +323,24 @@ class Job:
             certain += [] if guessed else [ended]
         self.add(certain)
         self.add(context.warnings, "warning")
+        if book.awaits and not certain:
+            self._look_further(workflow, inputs)
         self.printer.text = ""
+
+    def _look_further(self, workflow: Declared, inputs: Json) -> None:
+        """Evaluate what stands behind the first stage with invented results."""
+        for yes in (True, False):
+            earlier = Earlier(invents=yes)
+            with soon_over():
+                book, context, ended = self._call(
+                    workflow, inputs, _sample_event(workflow), earlier
+                )
+            found = [*book.problems, *([] if ended is None else [ended])]
+            self.add([p for p in found if p.code in CERTAIN and not p.from_values])
+            self.add(context.warnings, "warning")
 
     def _info(self, workflow: Declared) -> Json:
         options, file = workflow.options, workflow.place.file
-        inputs = options.inputs
-        schema = {
-            "type": "object",
-            "properties": {name: kind.schema for name, kind in inputs.items()},
-            "required": [name for name, kind in inputs.items() if kind.required],
-            "additionalProperties": False,
-        }
         return {
             "name": workflow.name,
             "file": file,
@@ -347,7 +355,7 @@ class Job:
             "cleanup_seconds": options.cleanup_timeout,
             "attempts": options.attempts,
             "env": {name: wire_text(value) for name, value in options.env.items()},
-            "inputs_schema": schema,
+            "inputs_schema": object_of(options.inputs).schema,
         }
 
     def _covered(self, workflow: Declared) -> list[str]:
@@ -452,7 +460,7 @@ class Job:
         """Call the workflow's function; return the book and what ended it, if it was an error."""
         options = workflow.options
         book = Book(earlier)
-        record = Record(inputs, strict="ctx.inputs")
+        record = Record(inputs, "ctx.inputs", schema=object_of(options.inputs).schema)
         context = Context(book, record, event, Defaults(options.env, options.idle_timeout))
         CURRENT.append(Declarations())
         RUNNING.append(context)
@@ -482,7 +490,7 @@ class Job:
             request["event"],
             Earlier(
                 request["known"],
-                request["recorded"],
+                request.get("recorded", ()),
                 [question_of(*question) for question in request["asked"]],
             ),
         )
@@ -532,14 +540,7 @@ def _sample_event(workflow: Declared) -> Json:
 
 def _sample(kind: Kind) -> object:
     """Invent an input, for a dry evaluation."""
-    schema = kind.schema
-    if not kind.required:
-        return kind.default
-    values = schema.get("enum")
-    if isinstance(values, list):
-        return values[0]
-    samples: Json = {"string": "1", "integer": 1, "number": 1.0, "boolean": False, "array": []}
-    return samples.get(str(schema.get("type")), {})
+    return sample_of(kind.schema, yes=False) if kind.required else kind.default
 
 
 def _author_error(error: Exception, file: str) -> Problem:

@@ -14,6 +14,7 @@ from typing import Final, Protocol
 
 from plue.authoring.codes import Code
 from plue.authoring.sandbox.problems import Place, Problem, did_you_mean
+from plue.schemas import options_of
 
 __all__ = [
     "DataPart",
@@ -477,7 +478,7 @@ def settle(value: object) -> object:
         # What is text by its type stays text: a value that somebody assumed may be a number.
         if value.is_text and isinstance(found, (bool, int, float)):
             found = render(found)
-        return mark(found)
+        return mark(found, value.schema, value.part.shown[1:-1])
     if isinstance(value, Text) and any(isinstance(part, RefPart) for part in value.parts):
         return data(plain(value))
     return value
@@ -500,28 +501,43 @@ def unmark(value: object) -> object:
 # ── frozen JSON from outside ─────────────────────────────────────────────────────────────────────
 
 
-def mark(value: object) -> object:
-    """Return JSON from outside with its strings marked as data and its objects frozen."""
+def mark(value: object, schema: Schema | None = None, name: str = "") -> object:
+    """Return JSON from outside with its strings marked as data and its objects frozen.
+
+    With the *schema* that it fits and its *name*, fields that cannot be there are refused.
+    """
     if isinstance(value, str):
         return data(value)
     if isinstance(value, dict):
-        return Record(value)
+        return Record(value, schema=schema, called=name)
     if isinstance(value, (list, tuple)):
-        return [mark(item) for item in value]
+        items = options_of(schema)[0].get("items") if schema else None
+        of = items if isinstance(items, Mapping) else None
+        return [mark(item, of, f"{name}[{at}]") for at, item in enumerate(value)]
     return value
 
 
 class Record(Guarded):
     """A JSON object from outside: read by attribute or key; what is missing is None.
 
-    ``strict`` names what the object is, when asking for a missing field is a mistake.
+    ``strict`` names what the object is, when asking for a missing field is a mistake. Of one with
+    a ``schema``, which is ``called`` so, only fields that the schema has can be missing.
     """
 
-    __slots__ = ("json", "strict")
+    __slots__ = ("called", "json", "schema", "strict")
 
-    def __init__(self, value: dict[str, object], strict: str | None = None) -> None:
+    def __init__(
+        self,
+        value: dict[str, object],
+        strict: str | None = None,
+        *,
+        schema: Schema | None = None,
+        called: str = "",
+    ) -> None:
         self.json = value
         self.strict = strict
+        self.schema = options_of(schema)[0] if schema else {}
+        self.called = called
 
     @property
     def plain(self) -> dict[str, object]:
@@ -533,7 +549,7 @@ class Record(Guarded):
     def attribute(self, name: str) -> object:
         """Return a field; the methods of a mapping where no field hides them."""
         if name in self.json:
-            return mark(self.json[name])
+            return self._part(name)
         methods = {"get": self.get, "keys": self.keys, "items": self.items, "values": self.values}
         if name in methods:
             return methods[name]
@@ -546,12 +562,19 @@ class Record(Guarded):
                 f"{self.strict} has no `{name}`{near}",
                 remedy=f"{'declared are' if is_input else 'it has'}: {known}",
             )
+        if self.schema:
+            sub_schema(self.schema, name, self.called)
         return None
+
+    def _part(self, name: str) -> object:
+        fields = self.schema.get("properties")
+        field = fields.get(name) if isinstance(fields, Mapping) else None
+        return mark(self.json[name], field, f"{self.called}.{name}" if self.called else name)
 
     def get(self, key: object, default: object = None) -> object:
         """Return a field, or *default*."""
         name = unmark(key)
-        return mark(self.json[name]) if isinstance(name, str) and name in self.json else default
+        return self._part(name) if isinstance(name, str) and name in self.json else default
 
     def keys(self) -> list[object]:
         """Return the names of the fields."""
@@ -559,16 +582,16 @@ class Record(Guarded):
 
     def values(self) -> list[object]:
         """Return the values of the fields."""
-        return [mark(item) for item in self.json.values()]
+        return [self._part(name) for name in self.json]
 
     def items(self) -> list[tuple[object, object]]:
         """Return names and values."""
-        return [(data(key), mark(item)) for key, item in self.json.items()]
+        return [(data(name), self._part(name)) for name in self.json]
 
     def __getitem__(self, key: object) -> object:
         name = unmark(key)
         if isinstance(name, str) and name in self.json:
-            return mark(self.json[name])
+            return self._part(name)
         raise KeyError(name)
 
     def __iter__(self) -> Iterator[object]:
