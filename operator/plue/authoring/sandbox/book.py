@@ -33,6 +33,15 @@ MAX_INVENTED: Final = 500
 MAX_WHY: Final = 5
 """How many of the newest answers are told of a step that depends on many."""
 
+DEFAULTS: Final[Mapping[str, object]] = {
+    "needs": [], "when": "success", "continue_on_error": False, "env": {}, "cwd": [],
+    "timeout_seconds": None, "idle_timeout_seconds": None, "retry": 0, "cleanup": False,
+    "once": False, "output_schema": None, "cache": [], "branch": [], "group": [],
+}  # fmt: skip
+"""What ``plue.wire.plan.Step`` takes for what is not there: most of a step, so not written out."""
+
+_NONE: Final = object()
+
 Why = dict[str, object]
 
 
@@ -85,7 +94,7 @@ class Frame:
 
 @dataclass(eq=False)
 class Recorded:
-    """One recorded step. ``definition`` is its dump as ``plue.wire.plan.Step``."""
+    """One recorded step. ``definition`` is its dump as ``plue.wire.plan.Step``, less defaults."""
 
     book: "Book"
     name: str
@@ -247,18 +256,17 @@ class Book:
 
     def close_step(self, step: Recorded, definition: dict[str, object]) -> None:
         """Record the finished definition; it must be what an earlier stage recorded."""
-        step.definition = definition
+        step.definition = {
+            key: value for key, value in definition.items() if DEFAULTS.get(key, _NONE) != value
+        }
         branch = self.branch
         branch.why = step.why = (branch.answers or branch.why)[-MAX_WHY:]
         branch.answers = []
         before = self.expected.get(step.name)
-        if before is not None and not _same(before, definition):
-            self.report(self._diverged(step.name, before, definition))
+        if before is not None and (parts := _differing(before, step.definition)):
+            self.report(self._diverged(step.name, before, parts))
 
-    def _diverged(
-        self, name: str, before: Mapping[str, object], now: Mapping[str, object]
-    ) -> Problem:
-        parts = [key for key in now if key != "site" and before.get(key) != now[key]]
+    def _diverged(self, name: str, before: Mapping[str, object], parts: Sequence[str]) -> Problem:
         site = before.get("site")
         line = site["line"] if isinstance(site, dict) else 1
         return Problem(
@@ -516,5 +524,10 @@ def _taken(what: str, name: str, same_branch: bool, first: Place) -> Problem:  #
     )
 
 
-def _same(before: Mapping[str, object], now: Mapping[str, object]) -> bool:
-    return all(before.get(key) == value for key, value in now.items() if key != "site")
+def _differing(before: Mapping[str, object], now: Mapping[str, object]) -> list[str]:
+    """Return the fields in which a step is not what it was; defaults may stand there or not."""
+    return [
+        key
+        for key in {**before, **now}
+        if key != "site" and before.get(key, DEFAULTS.get(key)) != now.get(key, DEFAULTS.get(key))
+    ]

@@ -1,6 +1,7 @@
 """``ctx``: what a workflow function is given."""
 
 import re
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NoReturn
@@ -140,10 +141,13 @@ class Context(Guarded):
 
     def _record_run(self, step: Recorded, options: dict[str, object]) -> Handle:
         action = self._action(options)
-        book, nothing = self._book, Caches([], [])
-        shape = attempt(book, lambda: _output_schema(options.get("output")), None)
-        caches = attempt(book, lambda: caches_of(options.get("cache")), nothing)
-        action = Action(action.wire, [*action.used, *caches.used], action.warnings)
+        book, caches = self._book, Caches([], [])
+        shape: dict[str, object] | None = None
+        if "output" in options:
+            shape = attempt(book, lambda: _output_schema(options["output"]), None)
+        if "cache" in options:
+            caches = attempt(book, lambda: caches_of(options["cache"]), caches)
+            action = Action(action.wire, [*action.used, *caches.used], action.warnings)
         self._record(step, action, options, shape, caches.wire)
         return Handle(step, shape)
 
@@ -170,24 +174,34 @@ class Context(Guarded):
         caches: Sequence[dict[str, object]] = (),
     ) -> None:
         """Close the step with what *options* say of its order, failure and time."""
-        book = self._book
-        when = attempt(book, lambda: _when(options.get("when", "success")), "success")
+        book, when = self._book, "success"
+        if "when" in options:
+            when = attempt(book, lambda: _when(options["when"]), when)
         step.handled = _flag(book, options, "continue_on_error")
         step.never = when == "never"
-        depends_on = attempt(book, lambda: self._dependencies(step, options), None)
+        depends_on: list[str] | None = None
+        if "depends_on" in options:
+            depends_on = attempt(book, lambda: self._dependencies(step, options), None)
         definition = self._define(step, action, options, depends_on)
-        idle = attempt(book, lambda: _seconds(options, "idle_timeout"), None)
+        idle, retry = self._time(options, "idle_timeout"), 0
+        if "retry" in options:
+            retry = attempt(book, lambda: number_of(options["retry"], "retry", 100), 0)
         definition |= {
             "when": when,
             "continue_on_error": step.handled,
             "idle_timeout_seconds": idle or self._idle_timeout(action),
-            "retry": attempt(book, lambda: number_of(options.get("retry", 0), "retry", 100), 0),
+            "retry": retry,
             "once": _flag(book, options, "once"),
             "output_schema": shape,
         }
         if caches:
             definition["cache"] = list(caches)
         book.close_step(step, definition)
+
+    def _time(self, options: dict[str, object], name: str) -> float | None:
+        if options.get(name) is None:
+            return None
+        return attempt(self._book, lambda: seconds_of(options[name], name), None)
 
     def _idle_timeout(self, action: Action) -> float | None:
         # It is about commands that hang; what a model is silent for has limits of its own.
@@ -228,20 +242,22 @@ class Context(Guarded):
         depends_on: list[str] | None,
     ) -> dict[str, object]:
         book = self._book
-        no_variables: dict[str, str | Text] = {}
-        own = attempt(book, lambda: environment_of(options.get("env")), no_variables)
+        own: Mapping[str, str | Text] = {}
+        if "env" in options:
+            own = attempt(book, lambda: environment_of(options["env"]), own)
         # A called workflow's env= is its steps'; the run's own comes with the assignment.
         env = {**self._defaults.env, **own} if book.frame.depth else own
-        folder: str | Text = ""
-        cwd = attempt(book, lambda: _folder(options.get("cwd")), folder)
+        cwd: str | Text = ""
+        if "cwd" in options:
+            cwd = attempt(book, lambda: _folder(options["cwd"]), cwd)
         used = [*action.used, *references_in(env, cwd)]
         needs = book.order(step, depends_on, list(dict.fromkeys(used)))
         label = label_here()
         return definition_of(step, action.wire, needs) | {
             "group": [*book.frame.groups, *([label] if label else [])],
             "env": {name: wire_text(value, secrets=True) for name, value in env.items()},
-            "cwd": wire_text(cwd),
-            "timeout_seconds": attempt(book, lambda: _seconds(options, "timeout"), None),
+            "cwd": wire_text(cwd) if cwd != "" else [],
+            "timeout_seconds": self._time(options, "timeout"),
         }
 
     def _arguments(
@@ -526,7 +542,7 @@ def _argument_problems(
 
 
 def _refuse_generator() -> None:
-    for frame in author_frames():
+    for frame in author_frames(sys._getframe(1)):  # noqa: SLF001 - the author's are above
         if frame.f_code.co_flags & _CO_GENERATOR:
             raise Problem(
                 Code.GENERATOR,
@@ -561,17 +577,14 @@ def _when(value: object) -> str:
 
 
 def _flag(book: Book, options: Mapping[str, object], name: str) -> bool:
-    value = settle(options.get(name, False))
+    if name not in options:
+        return False
+    value = settle(options[name])
     if isinstance(value, bool):
         return value
     message = f"{name} is True or False"
     book.report(Problem(Code.STEP_ARGUMENT, message, remedy=f"write {name}=True"))
     return False
-
-
-def _seconds(options: Mapping[str, object], name: str) -> float | None:
-    value = options.get(name)
-    return None if value is None else seconds_of(value, name)
 
 
 def _folder(value: object) -> str | Text:

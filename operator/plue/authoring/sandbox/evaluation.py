@@ -35,7 +35,9 @@ from plue.authoring.sandbox.problems import (
     Problem,
     StageEnd,
     author_place,
+    call_places,
     did_you_mean,
+    learn_calls,
     place_of_traceback,
 )
 from plue.authoring.sandbox.sdk import CURRENT, SDK, Declarations, Declared
@@ -86,7 +88,8 @@ class Job:
             SOURCES[file] = text.splitlines()
             if (cached := self._cache.get(key)) is not None:
                 used.append(key)
-                code, imports = marshal.loads(cached)  # noqa: S302 - made by this very process
+                code, imports, places = marshal.loads(cached)  # noqa: S302 - made by ourselves
+                learn_calls(code, places)
                 self.modules[file] = Module(file, code, imports)
                 continue
             compiled = compile_file(file, text)
@@ -95,7 +98,9 @@ class Job:
             if compiled.code is None:
                 self.modules[file].state = "failed"
             else:
-                fresh[key] = marshal.dumps((compiled.code, compiled.imports))
+                places = call_places(compiled.code)
+                learn_calls(compiled.code, places)
+                fresh[key] = marshal.dumps((compiled.code, compiled.imports, places))
         return used, fresh
 
     def run(self) -> Json:

@@ -283,6 +283,8 @@ def _write(pipe: int, payload: bytes) -> None:
 
 
 def _answer(body: bytes, cache: OrderedDict[str, bytes], pipe: int) -> None:
+    # It lives for milliseconds: looking for cycles costs more than they do.
+    gc.set_threshold(50_000, 20, 100)
     used: list[str] = []
     fresh: dict[str, bytes] = {}
     crash, job = "", None

@@ -6,16 +6,22 @@ told best in their order.
 """
 
 import ast
+import re
 from types import CodeType
 from typing import Final
 
-from plue.authoring.sandbox.problems import AUTHOR, SOURCES, author_frames, positions_of
+from plue.authoring.sandbox.problems import AUTHOR, SOURCES, author_frames, position_of
 
 __all__ = ["label_here"]
 
 _LONGEST: Final = 100
+_PERHAPS: Final = re.compile(
+    r"""(?:\(|\bname\s*=)\s*(?:["'][^"']*["']\s*)*(?:[fF][rR]?|[rR][fF])["']"""
+)
+"""Where a name can be an f-string: too often is harmless."""
+
 _KNOWN: Final[dict[tuple[int, int], str | None]] = {}
-"""By the id of code that ``positions_of`` keeps alive, and the instruction."""
+"""By the id of code that ``problems`` keeps alive, and the instruction."""
 
 
 def label_here() -> str | None:
@@ -50,19 +56,16 @@ def _shown(part: ast.expr) -> str:
 
 def _call_at(code: CodeType, instruction: int) -> ast.Call | None:
     """Parse the call that is executed at this place of the file; None when it has no holes."""
-    first, last, start, end = positions_of(code)[instruction // 2]
+    first, last, start, end = position_of(code, instruction)
     if first is None or last is None or start is None or end is None:
         return None
     lines = SOURCES.get(code.co_filename[len(AUTHOR) :], [])[first - 1 : last]
-    if not lines:
+    # No hole, and most calls are so: parsing them all would cost more than the rest.
+    if not any("{" in line for line in lines) or not _PERHAPS.search("\n".join(lines)):
         return None
     raw = [line.encode("utf-8", "replace") for line in lines]
     raw[-1] = raw[-1][:end]
     raw[0] = raw[0][start:]
-    if not any(b"{" in line for line in raw):
-        return (
-            None  # no hole, and most calls are so: parsing them all would cost more than the rest
-        )
     try:
         found = ast.parse(b"(" + b"\n".join(raw) + b")", mode="eval").body
     except (SyntaxError, ValueError):

@@ -8,7 +8,9 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
+from opcode import opmap
 from types import CodeType, FrameType, TracebackType
+from typing import Final
 
 __all__ = [
     "AUTHOR",
@@ -18,10 +20,12 @@ __all__ = [
     "StageEnd",
     "author_frames",
     "author_place",
+    "call_places",
     "code_of_file",
     "did_you_mean",
+    "learn_calls",
     "place_of_traceback",
-    "positions_of",
+    "position_of",
 ]
 
 AUTHOR = "plue-file:"
@@ -107,23 +111,61 @@ def code_of_file(code: CodeType) -> str | None:
     return name[len(AUTHOR) :] if name.startswith(AUTHOR) else None
 
 
-_Positions = list[tuple[int | None, int | None, int | None, int | None]]
+Position = tuple[int | None, int | None, int | None, int | None]
+CallPlaces = list[dict[int, Position]]
 # By id, with the code kept alive: hashing a code object reads all of it.
-_POSITIONS: dict[int, tuple[CodeType, _Positions]] = {}
+_POSITIONS: dict[int, tuple[CodeType, list[Position]]] = {}
+_CALLS: dict[int, tuple[CodeType, dict[int, Position]]] = {}
+_CALL_CODES: Final = frozenset(map(opmap.get, ("CALL", "CALL_FUNCTION_EX", "CALL_KW")))
 SOURCES: dict[str, list[str]] = {}
 """The lines of the files of this evaluation: columns come in bytes and are told in characters."""
 
 
-def positions_of(code: CodeType) -> _Positions:
-    """Return the places of all instructions; walking them is linear in the function."""
+def call_places(code: CodeType) -> CallPlaces:
+    """Return the places of all calls in *code* and in the code within, to be learnt later.
+
+    Nearly every place that is asked for is one. Python would walk all instructions for each.
+    """
+    found: CallPlaces = []
+    for one in _all_code(code):
+        operations, places = one.co_code[::2], list(one.co_positions())
+        calls: dict[int, Position] = {}
+        for at, operation in enumerate(operations):
+            if operation in _CALL_CODES:
+                last = at
+                while last + 1 < len(operations) and operations[last + 1] == 0:
+                    last += 1  # a call of a function of Python's own is told by its last cache
+                calls[at] = calls[last] = places[at]
+        found.append(calls)
+    return found
+
+
+def learn_calls(code: CodeType, places: CallPlaces) -> None:
+    """Take what ``call_places`` said of the same code, before it was marshalled."""
+    for one, calls in zip(_all_code(code), places, strict=True):
+        _CALLS[id(one)] = (one, calls)
+
+
+def _all_code(code: CodeType) -> Iterator[CodeType]:
+    yield code
+    for one in code.co_consts:
+        if isinstance(one, CodeType):
+            yield from _all_code(one)
+
+
+def position_of(code: CodeType, instruction: int) -> Position:
+    """Return the place of an instruction, given by its offset in bytes."""
+    calls = _CALLS.get(id(code))
+    if calls is not None and (found := calls[1].get(instruction // 2)) is not None:
+        return found
     known = _POSITIONS.get(id(code))
     if known is None:
         known = _POSITIONS[id(code)] = (code, list(code.co_positions()))
-    return known[1]
+    return known[1][instruction // 2]
 
 
 def _place(code: CodeType, instruction: int, line: int | None) -> Place:
-    found = positions_of(code)[instruction // 2]
+    found = position_of(code, instruction)
     file = code.co_filename[len(AUTHOR) :]
     first, last, column, end = found
     if first is None or column is None:
@@ -158,8 +200,11 @@ def author_frames(frame: FrameType | None = None) -> Iterator[FrameType]:
 
 def author_place() -> Place | None:
     """Return where the author's code is now: the innermost frame of a file of theirs."""
-    for frame in author_frames():
-        return _place(frame.f_code, frame.f_lasti, frame.f_lineno)
+    frame: FrameType | None = sys._getframe(1)  # noqa: SLF001 - as above; a hot path
+    while frame is not None:
+        if frame.f_code.co_filename.startswith(AUTHOR):
+            return _place(frame.f_code, frame.f_lasti, frame.f_lineno)
+        frame = frame.f_back
     return None
 
 

@@ -44,6 +44,7 @@ MAX_BYTES: Final = 96 * 1024
 MAX_NAME: Final = 100
 _STEP_NAME: Final = re.compile(r"[A-Za-z0-9][\w .:-]{0,99}")
 _ENV_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_PROGRAM: Final = re.compile(r"[\w./+-]+")
 _DURATION: Final = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s)?(?:(\d+)ms)?")
 _EXECUTED: Final = frozenset(
     [
@@ -149,6 +150,8 @@ def references_in(*values: object) -> list[str]:
     """Return the names of the steps that *values* (text, lists and mappings of it) refer to."""
     names: list[str] = []
     for value in values:
+        if isinstance(value, str):
+            continue
         if isinstance(value, (Text, Ref)):
             found = [p.step.name for p in parts_of(value) if isinstance(p, RefPart)]
         elif isinstance(value, Mapping):
@@ -206,11 +209,9 @@ def environment_of(value: object) -> dict[str, str | Text]:
 
 def refuse_nul(text: str | Text, what: str) -> None:
     """Refuse NUL characters, which no process can be given."""
-    if any(
-        "\0" in (p if isinstance(p, str) else p.text)
-        for p in parts_of(text)
-        if isinstance(p, (str, DataPart))
-    ):
+    pieces = (text,) if isinstance(text, str) else parts_of(text)
+    told = [p if isinstance(p, str) else p.text for p in pieces if isinstance(p, (str, DataPart))]
+    if any(["\0" in piece for piece in told]):  # noqa: C419 - a list is faster than a generator
         raise Problem(Code.STEP_ARGUMENT, f"{what} has a NUL character", remedy="remove it")
 
 
@@ -315,25 +316,31 @@ def shown_text(text: str | Text | Ref) -> str:
 def _script(
     cmd: str | Text | Ref, shell: object
 ) -> tuple[dict[str, object], list[str], list[Problem]]:
-    if not isinstance(shell, str) or not re.fullmatch(r"[\w./+-]+", shell):
+    if shell not in SHELLS and not (isinstance(shell, str) and _PROGRAM.fullmatch(shell)):
         raise Problem(
             Code.STEP_ARGUMENT,
             f"shell={_shown(shell)} is not a program",
             remedy='write shell="bash", "sh", "python" or the name of another program',
         )
+    shell = str(shell)
     parts = parts_of(cmd)
-    written = "".join(part for part in parts if isinstance(part, str))
+    written = "".join([part for part in parts if isinstance(part, str)])
     if not written.strip():
         if len(parts) == 0 or all(isinstance(part, str) for part in parts):
             raise Problem(Code.CMD_FORM, "the command is empty", remedy="write a command")
         raise _is_data()
     refuse_nul(cmd if not isinstance(cmd, Ref) else Text(parts), "the command")
-    if len(written.encode("utf-8", "surrogatepass")) > MAX_BYTES:
+    # A character has at most four bytes.
+    if len(written) > MAX_BYTES // 4 and (
+        len(written.encode("utf-8", "surrogatepass")) > MAX_BYTES
+    ):
         raise Problem(
             Code.CMD_TOO_LONG,
             f"the command has {len(written):,} characters; {MAX_BYTES:,} bytes are allowed",
             remedy="put the script into a file of the repository and call that",
         )
+    if isinstance(cmd, str):
+        return _wire_shell(script=cmd, shell=shell, shown=cmd.strip()), [], []
     holes, pieces = _holes(parts)
     for name, part in holes.items():
         check_size(Text((part,)), f"the value of {name}")
@@ -362,18 +369,24 @@ def _holes(
 ) -> tuple[dict[str, _Held], list[str | Hole]]:
     """Give each hole its variable; the same value twice is one variable."""
     holes: dict[str, _Held] = {}
-    by_wire: dict[str, Hole] = {}
+    known: dict[object, Hole] = {}
     pieces: list[str | Hole] = []
     for part in parts:
         if isinstance(part, str):
             pieces.append(part)
             continue
-        key = json.dumps(_wire_part(part), sort_keys=True)
-        if key not in by_wire:
-            by_wire[key] = Hole(len(holes), f"PLUE_V{len(holes) + 1}")
-            holes[by_wire[key].variable] = part
-        pieces.append(by_wire[key])
+        key = _identity(part)
+        if key not in known:
+            known[key] = Hole(len(holes), f"PLUE_V{len(holes) + 1}")
+            holes[known[key].variable] = part
+        pieces.append(known[key])
     return holes, pieces
+
+
+def _identity(part: _Held) -> object:
+    if isinstance(part, RefPart):
+        return part.step.name, part.field, part.path, part.tail, part.default
+    return (part.name, None) if isinstance(part, SecretPart) else part.text
 
 
 def _place(pieces: list[str | Hole], values: list[_Held], shell: str) -> Placement:
