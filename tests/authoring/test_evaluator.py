@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import hashlib
-import json
 import os
 import signal
 import subprocess
@@ -21,6 +20,7 @@ from plue.authoring.answers import digest_of
 from plue.authoring.evaluator import Evaluator
 from plue.authoring.imports import is_workflow_file
 from plue.errors import UnavailableError
+from plue.wire.plan import Plan
 
 SIMPLE = workflow_of('ctx.run("a", "true")')
 
@@ -167,12 +167,14 @@ def test_compiled_code_is_kept_by_content(sandbox: Sandbox) -> None:
 
 
 def test_digest_covers_the_plan(sandbox: Sandbox) -> None:
-    """Anybody can compute it: SHA-256 of the canonical JSON without the digest."""
+    """Anybody who has the plan can compute it: SHA-256 of its JSON without the digest."""
     plan = sandbox.plan(SIMPLE).plan
     assert plan is not None
-    body = plan.model_dump(mode="json", exclude={"digest"})
-    text = json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    text = plan.model_dump_json(exclude={"digest"})
     assert plan.digest == hashlib.sha256(text.encode()).hexdigest() == digest_of(plan)
+    again = Plan.model_validate_json(plan.model_dump_json())
+    assert digest_of(again) == plan.digest
+    assert digest_of(again.model_copy(update={"stage": 2})) != plan.digest
 
 
 def test_description_holds_what_the_decorator_says(sandbox: Sandbox) -> None:

@@ -39,7 +39,7 @@ from plue.authoring.sandbox.host import HEADER
 from plue.errors import InternalError, UnavailableError
 from plue.wire.plan import Ref, Step
 
-__all__ = ["Evaluator", "Isolation", "merged"]
+__all__ = ["Evaluator", "Isolation", "body_of", "merged"]
 
 _BOOT: Final = (
     "import sys; sys.path[:0] = sys.argv[3:]; "
@@ -148,9 +148,7 @@ class Evaluator:
         A process that dies under it is replaced once.
         """
         kind = b"Q" if request.get("prompts") is None else b"P"
-        body = json.dumps(request, separators=(",", ":")).encode("utf-8", "surrogatepass")
-        if recorded:
-            body = body[:-1] + b',"recorded":' + to_json(list(recorded)) + b"}"
+        body = body_of(request, recorded)
         for _ in range(2):
             link = await self._connected()
             with contextlib.suppress(_LostError):
@@ -312,6 +310,14 @@ class Evaluator:
         """
         request = {"prompt": prompt, "inputs": dict(inputs), "text_inputs": text_inputs}
         return await render_prompt(self.ask, files, request, self.wall)
+
+
+def body_of(request: Mapping[str, object], recorded: Sequence[Step]) -> bytes:
+    """Return a request as JSON; the models write *recorded* themselves, which is faster by ten."""
+    body = json.dumps(request, separators=(",", ":")).encode("utf-8", "surrogatepass")
+    if recorded:
+        body = body[:-1] + b',"recorded":' + to_json(list(recorded)) + b"}"
+    return body
 
 
 class _Link:

@@ -8,15 +8,16 @@ evaluation there and one at home cannot differ.
 import asyncio
 import hmac
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import aiohttp
 from aiohttp import web
 from typing_extensions import override
 
-from plue.authoring.evaluator import Evaluator, Isolation
+from plue.authoring.evaluator import Evaluator, Isolation, body_of
 from plue.errors import PlueError, UnavailableError
+from plue.wire.plan import Step
 
 __all__ = ["RemoteEvaluator", "evaluator_app"]
 
@@ -96,11 +97,13 @@ class RemoteEvaluator(Evaluator):
         return None
 
     @override
-    async def ask(self, request: Mapping[str, object]) -> tuple[str, bytes]:
+    async def ask(
+        self, request: Mapping[str, object], recorded: Sequence[Step] = ()
+    ) -> tuple[str, bytes]:
         """Ask the server. Raises UnavailableError when it is away or does not know our token."""
         if self._session is None:
             raise UnavailableError("the evaluator is closed")
-        body = json.dumps(request, separators=(",", ":")).encode("utf-8", "surrogatepass")
+        body = body_of(request, recorded)
         try:
             async with self._session.post(self._url, data=body) as answer:
                 said = await answer.read()

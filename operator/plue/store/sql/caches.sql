@@ -1,6 +1,6 @@
 -- name: cache_owner
 -- The run whose attempt the runner with this token holds, for what its caches belong to.
-SELECT 'local' AS namespace, s.event FROM runners n
+SELECT r.namespace, s.event FROM runners n
   JOIN workflow_runs r ON r.id = n.run_id AND r.attempt = n.attempt AND r.runner_id = n.id
   JOIN workflow_run_specs s ON s.run_id = r.id
  WHERE n.id = %(id)s AND n.token_hash = %(token_hash)s AND n.state = 'claimed';
