@@ -40,6 +40,7 @@ class PaperHost:
     """A host whose runners are the test's own scripted ones: it only keeps the books."""
 
     kind: str = "process"
+    refill_after: float = 0.0
     created: dict[RunnerId, NewRunner] = field(default_factory=dict)
     gone: set[RunnerId] = field(default_factory=set)
     removed: list[RunnerId] = field(default_factory=list)
