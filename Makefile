@@ -13,7 +13,7 @@ SEEDS ?= 3
 SEED ?= 1
 COUNT ?= 200
 
-.PHONY: help setup demo test fuzz faults e2e bench bench-cluster lint fmt lock crds cluster-up cluster-down cluster-shell clean
+.PHONY: help setup demo test fuzz faults e2e bench bench-cluster real-models lint fmt lock crds cluster-up cluster-down cluster-shell clean
 
 help:  ## Say what there is
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -73,6 +73,9 @@ cluster-down: setup  ## End that node; nothing of it stays
 
 cluster-shell: setup  ## Open a shell in that node's network
 	@python -m cluster.bed enter
+
+real-models: setup  ## Ask the real Messages API with ANTHROPIC_API_KEY; costs a few cents
+	pytest -q -m real_api tests/models
 
 fuzz: setup  ## Try mangled requests, frames and files; more of them with EXAMPLES=1000
 	EXAMPLES=$(EXAMPLES) pytest -q -m fuzz

@@ -3,7 +3,6 @@
 import asyncio
 import json
 
-import pytest
 from factories import a_step
 from models.conftest import KEY, MakeBench, an_output, ask
 
@@ -94,23 +93,6 @@ conversations:
     assert [w.get("reason") for w in waits] == ["ModelOverloaded", None]
     assert steps["ask"].state is StepState.SUCCEEDED
     assert [row["outcome"] for row in rows] == ["status 529"] * 3 + ["answered"]
-
-
-@pytest.mark.parametrize("after", [0, 1, 3, 5, 7])
-@pytest.mark.parametrize("fault", ["cut", "error"])
-async def test_a_broken_stream_is_asked_for_again(bench: MakeBench, fault: str, after: int) -> None:
-    """Wherever an answer breaks, the turn is asked for again, and only the whole one counts."""
-    script = (
-        f"conversations: [{{turns: [{{text: a long answer, before: [{{{fault}: {after}}}]}}]}}]"
-    )
-    async with bench(script) as desk:
-        events, steps = await desk.end(await desk.begin(ask()))
-        rows = await desk.usage()
-    assert steps["ask"].state is StepState.SUCCEEDED
-    tokens = [json.loads(e.body) for e in events if e.type is EventType.LLM_TOKEN]
-    assert "".join(t["text"] for t in tokens if t["call"] == 2) == "a long answer"
-    assert len([e for e in events if e.type is EventType.AGENT_TURN]) == 1
-    assert [row["estimated"] for row in rows] == [True, False]
 
 
 async def test_a_step_waits_for_its_budget_and_goes_on(bench: MakeBench) -> None:

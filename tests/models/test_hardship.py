@@ -1,0 +1,209 @@
+"""What goes wrong while models work: exact events, exact usage, and nothing is paid twice."""
+
+import json
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from factories import a_step
+from models.conftest import KEY, MakeBench, an_output, ask
+from models.test_agents import bodies, finish, script, use
+
+from plue.domain.budget import Amount, Budgets, Limit, Scope
+from plue.wire.events import EventType, Reason, RunState, StepState
+
+FIXED = an_output(fixed="boolean")
+EVENTS = 8
+"""Of an answer of two pieces: start, ping, block, piece, piece, block's end, delta, stop."""
+
+
+async def test_a_stream_may_break_at_every_boundary(bench: MakeBench) -> None:
+    """Cut, or ended by an error, after any event: the whole answer counts, and each call is paid.
+
+    The broken call is settled as an estimate as soon as anything of it was heard.
+    """
+    places = [(fault, after) for fault in ("cut", "error") for after in range(EVENTS)]
+    conversations = [
+        {
+            "match": f"Say {fault} {after}!",
+            "turns": [
+                {
+                    "text": "a long answer",
+                    "usage": {"input": 100, "output": 7},
+                    "before": [{fault: after}],
+                }
+            ],
+        }
+        for fault, after in places
+    ]
+    steps = [ask(f"{fault}-{after}", f"Say {fault} {after}!") for fault, after in places]
+    async with bench(json.dumps({"conversations": conversations})) as desk:
+        events, ended = await desk.end(await desk.begin(*steps))
+        rows = await desk.usage()
+        assert len(desk.models.calls) == 2 * len(places)
+    assert {step.state for step in ended.values()} == {StepState.SUCCEEDED}
+    for fault, after in places:
+        name = f"{fault}-{after}"
+        own = [event for event in events if event.step == name]
+        tokens = bodies(own, EventType.LLM_TOKEN)
+        assert "".join(t["text"] for t in tokens if t["call"] == 2) == "a long answer", name
+        # What was said before the break stays on record, as the first call's.
+        said = "".join(t["text"] for t in tokens if t["call"] == 1)
+        assert "a long answer".startswith(said), name
+        assert bool(said) == (after > 3), name
+        (turn,) = bodies(own, EventType.AGENT_TURN)
+        assert (turn["turn"], turn["stop"]) == (1, "end_turn"), name
+        waits = [wait.get("reason") for wait in bodies(own, EventType.STEP_WAITING)]
+        assert waits == ["ModelOverloaded", None], name
+        broken, whole = (row for row in rows if row["step"] == name)
+        outcome = "cut" if fault == "cut" else "error overloaded_error"
+        assert (broken["outcome"], broken["estimated"]) == (outcome, True), name
+        assert (whole["outcome"], whole["estimated"]) == ("answered", False), name
+        assert (whole["input_tokens"], whole["output_tokens"]) == (100, 7), name
+        if after > 0:
+            assert broken["input_tokens"] == 100, name
+            assert broken["output_tokens"] >= 1, name
+
+
+async def test_a_storm_that_does_not_end_is_a_failure(bench: MakeBench) -> None:
+    """Two agents in a storm: one comes through, the other gives up, says so, and paid nothing."""
+    storm = [{"status": status, "retry_after_ms": 1, "times": 3} for status in (529, 429, 500, 503)]
+    through = [{"error": 2, "type": "overloaded_error"}, *storm[:2]]
+    turns = json.dumps(
+        {
+            "conversations": [
+                {"match": "Come through", "turns": [{**finish(fixed=True), "before": through}]},
+                {"match": "Give up", "turns": [{**finish(fixed=True), "before": storm}]},
+            ]
+        }
+    )
+    both = [
+        ask(name, text, kind="agent", output=FIXED)
+        for name, text in (("one", "Come through"), ("two", "Give up"))
+    ]
+    async with bench(turns) as desk:
+        run = await desk.begin(*both)
+        events, steps = await desk.end(run)
+        rows = await desk.usage()
+    assert steps["one"].state is StepState.SUCCEEDED
+    assert (steps["two"].state, steps["two"].reason) == (StepState.FAILED, Reason.MODEL_FAILED)
+    assert "asked 12 times" in (steps["two"].message or "")
+    outcomes = {
+        name: [row["outcome"] for row in rows if row["step"] == name] for name in ("one", "two")
+    }
+    refused = [f"status {status}" for status in (529, 429, 500, 503) for _ in range(3)]
+    assert outcomes["two"] == refused
+    assert outcomes["one"] == ["error overloaded_error", *refused[:6], "answered"]
+    assert {row["cost_usd"] for row in rows if row["outcome"].startswith("status")} == {0}
+    assert [b["agent"]["status"] for b in bodies(events, EventType.STEP_COMPLETED)] == [
+        "failed" if event.step == "two" else "finished"
+        for event in events
+        if event.type is EventType.STEP_COMPLETED
+    ]
+
+
+async def test_an_agent_goes_on_when_its_budget_is_extended(bench: MakeBench) -> None:
+    """In mid-work the step waits and says why; extended, it goes on where it was."""
+    look = {"tools": [use("glob", pattern="*")], "usage": {"input": 10, "output": 2}}
+    last = {**finish(fixed=True), "usage": {"input": 10, "output": 2}}
+    budgets = Budgets({Scope.STEP: Limit(calls=2)})
+    async with bench(script(look, look, last), budgets=budgets) as desk:
+        run = await desk.begin(ask(kind="agent", output=FIXED))
+        await desk.until(run, EventType.STEP_WAITING)
+        details = await desk.server.engine.details(run)
+        assert [(s.state, s.reason) for s in details.steps] == [(StepState.WAITING, Reason.BUDGET)]
+        await desk.server.engine.extend_budget(run, Amount(calls=5), step="ask")
+        events, steps = await desk.end(run)
+        rows = await desk.usage()
+    assert steps["ask"].state is StepState.SUCCEEDED
+    kinds = [
+        event.type.value
+        for event in events
+        if event.step == "ask" and event.type is not EventType.LLM_TOKEN
+    ]
+    turn = ["agent_turn", "tool_start", "tool_end"]
+    wait = ["step_waiting", "step_waiting"]
+    assert kinds == ["step_started", *turn, *turn, *wait, *turn, "step_completed"]
+    assert [
+        (w.get("reason"), "--step" in w.get("message", ""))
+        for w in bodies(events, EventType.STEP_WAITING)
+    ] == [("Budget", True), (None, False)]
+    assert [(r["turn"], r["input_tokens"], r["output_tokens"], r["outcome"]) for r in rows] == [
+        (n, 10, 2, "answered") for n in (1, 2, 3)
+    ]
+
+
+async def test_one_huge_answer_leaves_nothing_and_is_counted_whole(bench: MakeBench) -> None:
+    """An answer that used more than was reserved is recorded as it was; then nothing more fits."""
+    huge = {"text": "x", "usage": {"input": 90_000, "output": 400_000}}
+    conversations = [
+        {"match": "First", "turns": [huge]},
+        {"match": "Second", "turns": [{"text": "y", "usage": {"input": 5, "output": 1}}]},
+    ]
+    steps = (ask("one", "First"), ask("two", "Second", needs=("one",)))
+    budgets = Budgets({Scope.RUN: Limit(tokens=100_000)})
+    async with bench(json.dumps({"conversations": conversations}), budgets=budgets) as desk:
+        run = await desk.begin(*steps)
+        waiting = await desk.until(run, EventType.STEP_WAITING)
+        assert len(desk.models.calls) == 1
+        await desk.server.engine.extend_budget(run, Amount(tokens=500_000))
+        await desk.end(run)
+        rows = await desk.usage()
+    (wait,) = bodies(waiting, EventType.STEP_WAITING)
+    assert "the run's budget of 100000 tokens has 0 left" in wait["message"]
+    found = [(r["step"], r["input_tokens"], r["output_tokens"], r["estimated"]) for r in rows]
+    assert found == [("one", 90_000, 400_000, False), ("two", 5, 1, False)]
+    # 90,000 at 2 $ and 400,000 at 10 $ a million.
+    assert rows[0]["cost_usd"] == Decimal("4.18")
+
+
+LOOKS = """
+import os, sys
+key, token = (word[::-1].encode() for word in sys.argv[1:])
+pid, name = os.getppid(), ""
+while not name.startswith("python"):
+    name = open(f"/proc/{pid}/comm").read()
+    keys = tokens = 0
+    with open(f"/proc/{pid}/mem", "rb", 0) as memory:
+        for line in open(f"/proc/{pid}/maps"):
+            place, rights, *_ = line.split()
+            begin, end = (int(number, 16) for number in place.split("-"))
+            if "r" in rights and "[v" not in line:
+                try:
+                    memory.seek(begin)
+                    data = memory.read(end - begin)
+                except OSError:
+                    continue
+                keys += data.count(key)
+                tokens += data.count(token)
+    pid = int(open(f"/proc/{pid}/stat").read().rsplit(")", 1)[1].split()[1])
+print(name.strip()[:6], "keys", keys, "tokens", tokens > 0)
+"""
+
+
+async def test_no_key_is_in_the_memory_of_a_runner_with_an_agent(
+    bench: MakeBench, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A tool that reads its runner's memory finds no key; neither does who reads the log."""
+    # Backwards, so that the command does not bring along what it looks for.
+    words = " ".join(word[::-1] for word in (KEY, "plue-step."))
+    command = f"python3 - {words} <<'EOF'\n{LOOKS}\nEOF\nenv"
+    turns = script({"tools": [use("shell", command=command)]}, finish(fixed=True))
+    async with bench(turns) as desk:
+        run = await desk.begin(
+            a_step("own", "env"), ask(kind="agent", output=FIXED, needs=("own",))
+        )
+        events, steps = await desk.end(run)
+        details = await desk.server.engine.details(run)
+        assert desk.models.calls[0].headers["x-api-key"] == KEY
+        for path in desk.folder.rglob("*"):
+            if path.is_file():
+                assert KEY.encode() not in path.read_bytes(), path
+    assert steps["ask"].state is StepState.SUCCEEDED
+    assert details.run.state is RunState.SUCCEEDED
+    result: dict[str, Any] = bodies(events, EventType.TOOL_END)[0]
+    # It did look into the runner: the step's own token is there.
+    assert result["result"].splitlines()[0] == "python keys 0 tokens True"
+    assert not any(KEY in event.body for event in events)
+    said = capfd.readouterr()
+    assert KEY not in said.out + said.err
