@@ -13,7 +13,7 @@ SEEDS ?= 3
 SEED ?= 1
 COUNT ?= 200
 
-.PHONY: help setup demo test fuzz faults e2e bench bench-cluster real-models lint fmt lock crds cluster-up cluster-down cluster-shell clean
+.PHONY: help setup demo test fuzz faults e2e bench bench-cluster real-models lint fmt lock sbom crds cluster-up cluster-down cluster-shell clean
 
 help:  ## Say what there is
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -95,6 +95,10 @@ lock: setup  ## Resolve the dependencies of pyproject.toml anew into requirement
 	uv pip compile pyproject.toml --extra local --extra kubernetes --constraints requirements.lock \
 	  --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 	  --no-emit-index-url --quiet -o server_image/requirements.lock
+
+sbom: setup  ## Write what the images install to sbom/, as CycloneDX
+	python server_image/sbom.py server_image/requirements.lock sbom/server.json
+	python server_image/sbom.py runner_image/requirements.lock sbom/runner.json
 
 crds: setup  ## Write crds/ and the chart's from operator/plue/resources
 	python -m plue.resources crds

@@ -1,6 +1,7 @@
 """What the chart repeats of other files, compared with them."""
 
 import json
+import runpy
 from pathlib import Path
 
 import yaml
@@ -32,3 +33,13 @@ def test_the_charts_version_is_the_packages() -> None:
 
     meta = yaml.safe_load((CHART / "Chart.yaml").read_text())
     assert meta["appVersion"] == __version__
+
+
+def test_the_sbom_names_everything_that_is_installed() -> None:
+    """Each pin of a lock is a component with its version and at least one hash."""
+    for kind in ("server", "runner"):
+        lock = (ROOT / f"{kind}_image" / "requirements.lock").read_text()
+        made = runpy.run_path(str(ROOT / "server_image" / "sbom.py"))["sbom"](lock, name=kind)
+        pins = [line.split("==")[0] for line in lock.splitlines() if "==" in line]
+        assert [name.split("[")[0] for name in pins] == [c["name"] for c in made["components"]]
+        assert all(component["hashes"] for component in made["components"])
