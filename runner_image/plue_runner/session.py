@@ -355,7 +355,8 @@ class Session:
             runner=self._options.runner,
             family=self._family,
             download=self._gateway.download,
-            models=ModelAccess(self._gateway.base, self._options.token),
+            # Not the options': after the first hello it is the session's that the store knows.
+            models=ModelAccess(self._gateway.base, self._gateway.token),
             caches=self._gateway,
             wake=self._wake.set,
             problem=problem,

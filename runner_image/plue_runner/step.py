@@ -9,12 +9,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from time import monotonic
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 from pydantic import JsonValue
 
 from plue.marks import Mark, reached
 from plue.wire.events import EventType, Reason, StepState
 from plue.wire.frames import Assignment
+from plue.wire.model_access import StepClaim, step_token
 from plue.wire.plan import RefField, Shell, Step
 from plue_runner import outputs as output_file
 from plue_runner.archives import Roots
@@ -31,7 +33,7 @@ from plue_runner.trial import Stop, Trial
 from plue_runner.typed import parsed
 from plue_runner.values import Kept, Result, Values
 
-__all__ = ["Ended", "ModelAccess", "Setting", "StepRun", "complete", "journal_start"]
+__all__ = ["Ended", "ModelAccess", "Setting", "StepRun", "complete", "journal_start", "with_proxy"]
 
 _T = TypeVar("_T")
 
@@ -73,6 +75,19 @@ class Ended:
     reason: Reason | None
     tries: int
     message: str | None = None
+
+
+def with_proxy(setting: Setting, step: str) -> Mapping[str, str]:
+    """Return the host's environment, with the way to the pool's hosts where there is one."""
+    assignment = setting.assignment
+    if assignment.egress is None:
+        return setting.host
+    claim = StepClaim(run=assignment.run, attempt=assignment.attempt, step=step)
+    token = step_token(claim, setting.models.token, purpose="egress")
+    host = urlsplit(setting.models.base()).hostname or ""
+    place = f"[{host}]" if ":" in host else host
+    address = f"http://step:{token}@{place}:{assignment.egress}"
+    return {**setting.host, "HTTPS_PROXY": address, "https_proxy": address}
 
 
 def journal_start(step: Step, setting: Setting, number: int, *, harmless: bool = False) -> None:
@@ -290,7 +305,7 @@ class StepRun:
                 assignment=setting.assignment,
                 values=setting.values,
                 places=setting.places,
-                host=setting.host,
+                host=with_proxy(setting, self._step.name),
                 cookie=setting.cookie,
             )
         except OSError as error:

@@ -146,4 +146,7 @@ spec:
     app.kubernetes.io/component: {{ .name }}
   ports:
     - {name: {{ .name }}, port: {{ .port }}, targetPort: {{ .target }}}
+    {{- range .more }}
+    - {name: {{ .name }}, port: {{ .port }}, targetPort: {{ .targetPort }}}
+    {{- end }}
 {{- end -}}

@@ -133,6 +133,7 @@ class RunProgress:
                 | EventType.TOOL_START
                 | EventType.TOOL_END
                 | EventType.STEP_WAITING
+                | EventType.EGRESS_REFUSED
             ) if step is not None:
                 return self._model(self._step(step), event["type"], body)
             case _:
@@ -239,6 +240,8 @@ class RunProgress:
                 step.reason, step.message = body.get("reason"), body.get("message")
                 step.state = StepState.RUNNING if step.reason is None else StepState.WAITING
                 said += [f"waits: {step.message}"] if step.reason else ["goes on"]
+            case EventType.EGRESS_REFUSED:
+                said.append(f"✗ {body.get('target')}: {body.get('message')}")
             case _:
                 pass
         step.recent.extend(said)

@@ -24,6 +24,7 @@ class EngineSettings:
     ``lease``: a runner that could not renew for so long kills its steps; the engine waits that
     long plus ``lease_margin`` before it believes that a silent runner is gone.
     ``fire_schedules``: whether workflows of the server's own tree run by the clock.
+    ``egress_port``: where gateways connect runs to the hosts of their pool, None: nowhere.
     ``log_days`` and ``run_days``: how long events, and finished runs, are kept. ``cache_days``: how
     long a cache that nobody uses is; ``cache_bytes``: how large one may be, and
     ``repository_cache_bytes`` all of one repository together, before the least used go.
@@ -45,5 +46,6 @@ class EngineSettings:
     repository_cache_bytes: int = 10 * 1024**3
     claim_batch: int = 100
     fire_schedules: bool = False
+    egress_port: int | None = None
     poll: timedelta = timedelta(seconds=2)
     """The slow poll: what a lost notification costs at most."""

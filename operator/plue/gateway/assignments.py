@@ -32,6 +32,7 @@ async def assignment_of(
             cleanup_seconds=row["cleanup_timeout"].total_seconds(),
         ),
         event=row["event"],
+        egress=settings.egress_port if row["egress"] else None,
         variables={
             "PLUE": "true",
             "PLUE_RUN_ID": found.key.run,

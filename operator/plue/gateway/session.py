@@ -275,7 +275,7 @@ class Session:
         """
         if event.step is not None and event.step not in self._steps:
             raise ConflictError(f"there is no step {event.step[:100]!r} in the plan")
-        if event.type.value.startswith(("run_", "plan_")):
+        if event.type.value.startswith(("run_", "plan_", "egress_")):
             raise ConflictError(f"{event.type} events are the engine's")
         sent = {(one.step, one.field, one.tail) for one in step_values([event])}
         if not sent <= self._asked:

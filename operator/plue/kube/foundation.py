@@ -86,7 +86,7 @@ class Foundation:
             evaluator=evaluator,
             blobs=Blobs(options.data / "blobs"),
             hosts=hosts,
-            settings=EngineSettings(pools=()),
+            settings=EngineSettings(pools=(), egress_port=address_of(options.egress_listen)[1]),
             passes=passes,
         )
 

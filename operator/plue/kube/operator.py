@@ -27,7 +27,7 @@ from plue.kube.pods import PodHost
 from plue.kube.pools import Pools
 from plue.kube.pruning import prune
 from plue.kube.runs import Runs
-from plue.kube.servers import cluster_api
+from plue.kube.servers import cluster_api, serve_egress
 from plue.kube.settings import OperatorOptions
 from plue.kube.watching import watch
 from plue.kube.workflows import Workflows
@@ -90,6 +90,7 @@ class Operator:
             gateway = Gateway(engine=engine, identity=host, models=models)
             await self._base.serve(gateway.app, options.gateway_listen)
             self._parts.push_async_callback(gateway.close)
+            await serve_egress(self._base, engine)
             app = cluster_api(engine, api, lambda: self._health(engine), options=options)
             await self._base.serve(app, options.api_listen)
         await self._start_passes(engine, host, api)

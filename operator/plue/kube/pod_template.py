@@ -92,7 +92,7 @@ def runner_pod(
 
 def template_hash(spec: RunnerPoolSpec, placing: RunnerPlacing) -> str:
     """Return a name for the template: pods with another one are replaced when they are idle."""
-    counts = {"warm", "max", "allowed_namespaces"}
+    counts = {"warm", "max", "allowed_namespaces", "egress"}
     shape = [spec.model_dump(mode="json", exclude=counts), placing.gateway, placing.service_account]
     return hashlib.sha256(json.dumps(shape, sort_keys=True).encode()).hexdigest()[:16]
 

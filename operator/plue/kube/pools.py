@@ -53,7 +53,7 @@ class Pools:
         self._namespace = namespace
         self._clock = clock
         self._known: dict[str, Known] = {}
-        self._recorded: dict[str, tuple[int, int]] = {}
+        self._recorded: dict[str, tuple[int, int, tuple[str, ...]]] = {}
         self.wake: Callable[[], None] = lambda: None
 
     def saw(self, body: Mapping[str, Any], *, deleted: bool) -> None:
@@ -108,10 +108,14 @@ class Pools:
         except ValidationError as error:
             await self._report(known, Fact.unready("Invalid", str(error)), {})
             return
-        wanted = (min(spec.warm, spec.max), spec.max)
+        wanted = (min(spec.warm, spec.max), spec.max, tuple(spec.egress))
         if self._recorded.get(known.name) != wanted:
             await self._context.runners.record_pool(
-                known.name, host=self._host.kind, warm=wanted[0], maximum=wanted[1]
+                known.name,
+                host=self._host.kind,
+                warm=wanted[0],
+                maximum=wanted[1],
+                egress=wanted[2],
             )
             self._recorded[known.name] = wanted
             self._context.wake_pools()

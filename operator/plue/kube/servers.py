@@ -14,6 +14,7 @@ from plue.api.models import Health, ServerInfo
 from plue.authoring.evaluator import Evaluator
 from plue.engine.service import Engine
 from plue.gateway.app import Gateway
+from plue.gateway.egress import EgressProxy
 from plue.kube.client import ApiClient
 from plue.kube.entrance import cluster_access
 from plue.kube.evaluating import evaluator_app
@@ -31,6 +32,7 @@ __all__ = [
     "EvaluatorServer",
     "GatewayServer",
     "cluster_api",
+    "serve_egress",
 ]
 
 _log = structlog.get_logger(__name__)
@@ -86,6 +88,7 @@ class GatewayServer(_Server):
         base.parts.push_async_callback(engine.close)
         await base.serve(gateway.app, options.gateway_listen)
         base.parts.push_async_callback(gateway.close)
+        await serve_egress(base, engine)
 
         async def ready() -> Health:
             # Not the store's health: when that is away no replica is better than this one, and
@@ -144,6 +147,13 @@ class EvaluatorServer:
         if self._runner is not None:
             await self._runner.cleanup()
         await self._evaluator.close()
+
+
+async def serve_egress(base: Foundation, engine: Engine) -> None:
+    """Connect runs to the hosts that their pool allows, from now on."""
+    proxy = EgressProxy(engine.context)
+    await proxy.start(*address_of(base.options.egress_listen))
+    base.parts.push_async_callback(proxy.close)
 
 
 def cluster_api(

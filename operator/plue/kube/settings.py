@@ -59,6 +59,9 @@ class OperatorOptions(DatabaseOptions):
     service_account: str = Field(default="plue-runner", description="The pods' account.")
     gateway_url: str = Field(description="The address at which pods reach the gateway.")
     gateway_listen: str = Field(default="0.0.0.0:8701", description="Where the gateway listens.")
+    egress_listen: str = Field(
+        default="0.0.0.0:8704", description="Where the gateway connects runs to their pool's hosts."
+    )
     api_listen: str = Field(default="127.0.0.1:8700", description="Where the API listens.")
     health_listen: str = Field(
         default="127.0.0.1:8702", description="Where health and metrics are served."

@@ -15,6 +15,7 @@ from plue.resources.parts import (
     cel_name,
     checked,
 )
+from plue.wire.hosts import HOST_RULE
 
 __all__ = [
     "Amounts",
@@ -177,6 +178,13 @@ class RunnerPoolSpec(Part):
         min_length=1,
         max_length=256,
         description="Namespaces whose runs may use this pool; * is all of them.",
+        json_schema_extra={"x-kubernetes-list-type": "set"},
+    )
+    egress: list[Annotated[str, Field(max_length=260, pattern=HOST_RULE)]] = Field(
+        default=[],
+        max_length=256,
+        description="Host names that runs may reach by https, through the gateway: pypi.org,"
+        " *.pythonhosted.org, git.example:8443. None: a run reaches nothing but the gateway.",
         json_schema_extra={"x-kubernetes-list-type": "set"},
     )
     pod: PodOverlay | None = Field(

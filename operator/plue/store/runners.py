@@ -47,10 +47,19 @@ class RunnerStore:
         self._database = database
         self._hellos = Together(self._hello)
 
-    async def record_pool(self, name: str, *, host: str, warm: int, maximum: int) -> None:
-        """Make or change a pool."""
+    async def record_pool(
+        self, name: str, *, host: str, warm: int, maximum: int, egress: Sequence[str] = ()
+    ) -> None:
+        """Make or change a pool; *egress* are the hosts that its runs may reach."""
         await self._database.rows(
-            "upsert_pool", {"name": name, "host": host, "warm": warm, "maximum": maximum}
+            "upsert_pool",
+            {
+                "name": name,
+                "host": host,
+                "warm": warm,
+                "maximum": maximum,
+                "egress": list(egress),
+            },
         )
 
     async def pools_of(self, host: str) -> list[str]:

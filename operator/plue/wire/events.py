@@ -21,6 +21,7 @@ step_completed   attempt, state, reason?, message?, exit_code?, tries, duration_
 step_values      attempt, values: [{field, tail?, characters?, error?}]: what a step printed and the
                  workflow's code asked for is known. A runner sends ``value`` in the place of
                  ``characters``; it is kept apart from the log
+egress_refused   attempt, target (host:port), reason, message: the gateway made no such connection
 run_completed    attempt, state, reason, message?, outputs, duration_ms
 ===============  =================================================================================
 
@@ -60,6 +61,7 @@ class EventType(StrEnum):
     STEP_WAITING = "step_waiting"
     STEP_COMPLETED = "step_completed"
     STEP_VALUES = "step_values"
+    EGRESS_REFUSED = "egress_refused"
     RUN_COMPLETED = "run_completed"
 
 

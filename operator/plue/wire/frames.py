@@ -116,6 +116,7 @@ class Assignment(_Frame):
     workspace: Workspace = Workspace()
     limits: Limits = Limits()
     event: dict[str, JsonValue] = {}  # written to $PLUE_EVENT_PATH as JSON
+    egress: int | None = None  # the gateway's port for connections to the pool's hosts, if any
     variables: dict[str, str] = {}  # PLUE_RUN_ID and the like, for every step's environment
 
 

@@ -1,4 +1,4 @@
-"""How a step in the sandbox speaks to the gateway's model proxy: its token, and what 402 means.
+"""How a step in the sandbox speaks to the gateway's proxies: its token, and what 402 means.
 
 The token names (run, attempt, step) and is signed with what only the runner and the gateway know,
 the hash of the runner's own token: it crosses no wire, is stored nowhere, and any gateway can check
@@ -66,10 +66,15 @@ class BudgetState(BaseModel):
     output_tokens: int | None = None
 
 
-def step_token(claim: StepClaim, runner_token: str) -> str:
+Purpose = Literal["model", "egress"]
+"""What a token opens: a command that may reach the pool's hosts cannot ask models by it."""
+
+
+def step_token(claim: StepClaim, runner_token: str, *, purpose: Purpose = "model") -> str:
     """Return the token of a step of the runner that *runner_token* belongs to."""
     body = _encoded(claim.model_dump_json().encode())
-    return f"{_PREFIX}.{body}.{_signature(body, hashlib.sha256(runner_token.encode()).digest())}"
+    key = hashlib.sha256(runner_token.encode()).digest()
+    return f"{_PREFIX}.{body}.{_signature(body, key, purpose)}"
 
 
 def read_claim(token: str) -> StepClaim | None:
@@ -84,15 +89,16 @@ def read_claim(token: str) -> StepClaim | None:
         return None
 
 
-def is_token_of(token: str, runner_token_hash: bytes) -> bool:
+def is_token_of(token: str, runner_token_hash: bytes, *, purpose: Purpose = "model") -> bool:
     """Whether *token* was made by who knows the token that hashes to *runner_token_hash*."""
     head, _, signature = token.rpartition(".")
     _, _, body = head.partition(".")
-    return hmac.compare_digest(signature.encode(), _signature(body, runner_token_hash).encode())
+    expected = _signature(body, runner_token_hash, purpose)
+    return hmac.compare_digest(signature.encode(), expected.encode())
 
 
-def _signature(body: str, key: bytes) -> str:
-    return _encoded(hmac.digest(key, b"model\0" + body.encode(), "sha256"))
+def _signature(body: str, key: bytes, purpose: Purpose) -> str:
+    return _encoded(hmac.digest(key, f"{purpose}\0{body}".encode(), "sha256"))
 
 
 def _encoded(data: bytes) -> str:

@@ -16,7 +16,7 @@ from plue_runner.model.commands import Commands
 from plue_runner.model.functions import function_tool
 from plue_runner.model.line import Line
 from plue_runner.model.tools import BUILT_IN, Tool, Toolbox, built_in_tools
-from plue_runner.step import Setting
+from plue_runner.step import Setting, with_proxy
 
 if TYPE_CHECKING:
     from plue_runner.model.servers import Running
@@ -127,7 +127,7 @@ class Equipment:
             number=self.number,
             values=setting.values,
             places=setting.places,
-            host=setting.host,
+            host=with_proxy(setting, self.step.name),
             cookie=setting.cookie,
         )
         return Commands(

@@ -56,10 +56,12 @@ SELECT c.id AS run_id, c.attempt, c.runner_id, c.gateway, c.last_event, c.time, 
 -- name: assignments
 -- What runners that are claimed, and sit at this gateway, are to be told. A row per assignment.
 SELECT r.id AS run_id, r.name, r.workflow, r.number, r.attempt, r.runner_id, r.state, r.acked,
-       r.trigger, r.cleanup_timeout, a.plan, s.inputs, s.event, s.workspace, s.env
+       r.trigger, r.cleanup_timeout, a.plan, s.inputs, s.event, s.workspace, s.env,
+       COALESCE(p.egress, '{}') <> '{}' AS egress
   FROM workflow_runs r
   JOIN workflow_attempts a ON a.run_id = r.id AND a.attempt = r.attempt
   JOIN workflow_run_specs s ON s.run_id = r.id
+  LEFT JOIN pools p ON p.name = r.pool
  WHERE r.state IN ('claimed', 'running') AND r.runner_id = ANY(%(runners)s);
 
 -- name: open_claims

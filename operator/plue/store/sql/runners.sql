@@ -1,8 +1,9 @@
 -- name: upsert_pool
-INSERT INTO pools (name, host, warm, maximum)
-VALUES (%(name)s, %(host)s, %(warm)s, %(maximum)s)
+INSERT INTO pools (name, host, warm, maximum, egress)
+VALUES (%(name)s, %(host)s, %(warm)s, %(maximum)s, %(egress)s)
 ON CONFLICT (name) DO UPDATE
-   SET host = EXCLUDED.host, warm = EXCLUDED.warm, maximum = EXCLUDED.maximum, updated_at = now();
+   SET host = EXCLUDED.host, warm = EXCLUDED.warm, maximum = EXCLUDED.maximum,
+       egress = EXCLUDED.egress, updated_at = now();
 
 -- name: pools_of_host
 SELECT name, warm, maximum FROM pools WHERE host = %(host)s ORDER BY name;
