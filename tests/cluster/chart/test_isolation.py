@@ -42,8 +42,11 @@ def tried(plue: Installed, command: str, options: str = "") -> tuple[dict[str, s
 @pytest.mark.parametrize(
     ("command", "reason"),
     [
-        pytest.param("touch /etc/mine", "Read-only file system", id="write-the-root-file-system"),
-        pytest.param("touch /opt/plue/site/x", "Read-only file system", id="change-the-runner"),
+        # Where everybody may write, the mount forbids it; elsewhere the owner does so before.
+        pytest.param(
+            "touch /var/tmp/mine", "Read-only file system", id="write-the-root-file-system"
+        ),
+        pytest.param("touch /opt/plue/site/x", "denied", id="change-the-runner"),
         pytest.param("ls /var/lib/kubelet/pods", "No such file", id="read-another-pods-files"),
         pytest.param(
             "ls /proc/1/root/var/lib/kubelet", "No such file", id="through-the-first-process"
@@ -75,8 +78,10 @@ def _address(plue: Installed, where: str) -> tuple[str, int]:
     if component in {"operator", "api", "gateway", "evaluator", "postgres"}:
         return plue.pods(component)[0]["status"]["podIP"], int(port)
     if component == "runner":
-        idle = plue.runner_pods()[0]
-        return idle["status"]["podIP"], int(port)
+        # The youngest: the run itself will get the one that has waited longest.
+        pods = [pod for pod in plue.runner_pods() if "podIP" in pod["status"]]
+        pods.sort(key=lambda pod: str(pod["metadata"]["creationTimestamp"]))
+        return pods[-1]["status"]["podIP"], int(port)
     return {**STAND_INS, "node": GATEWAY, "service": "10.96.0.1"}[component], int(port)
 
 
@@ -241,6 +246,7 @@ def _pod(plue: Installed, **spec: object) -> dict[str, object]:
     }
 
 
+OTHERS = [{"name": "tmp", "emptyDir": {}}, {"name": "token", "emptyDir": {}}]
 OPERATOR = f"system:serviceaccount:{NAMESPACE}:{RELEASE}-operator"
 
 
@@ -265,7 +271,7 @@ def _create(plue: Installed, pod: dict[str, object], user: str | None) -> str:
         pytest.param({}, None, "only Plue's operator", id="an-administrators"),
         pytest.param({"runtimeClassName": None}, OPERATOR, "RuntimeClass", id="without-sandbox"),
         pytest.param(
-            {"volumes": [{"name": "workspace", "secret": {"secretName": "x"}}]},
+            {"volumes": [{"name": "workspace", "secret": {"secretName": "x"}}, *OTHERS]},
             OPERATOR,
             "volumes are empty",
             id="with-a-secret",
