@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 
 import aiohttp
 
@@ -123,15 +123,24 @@ class Issuer:
             "client_id": self.login.client_id,
             "code_verifier": login.verifier,
         }
-        secret = self.login.client_secret
-        auth = None if secret is None else aiohttp.BasicAuth(self.login.client_id, secret)
         document = await self._discovered()
         answer = await self._asked(
-            "POST", str(document["token_endpoint"]), data=form, auth=auth, refusable=True
+            "POST",
+            str(document["token_endpoint"]),
+            data=form,
+            headers=self._ourselves(),
+            refusable=True,
         )
         claims = _claims_of(str(answer.get("id_token", "")))
         self._check(claims, login.nonce)
         return self._named(claims)
+
+    def _ourselves(self) -> dict[str, str]:
+        """Return the header that says who we are, where the issuer wants a password (RFC 6749)."""
+        if self.login.client_secret is None:
+            return {}
+        pair = f"{quote(self.login.client_id, safe='')}:{quote(self.login.client_secret, safe='')}"
+        return {"Authorization": f"Basic {base64.b64encode(pair.encode()).decode()}"}
 
     def _check(self, claims: Mapping[str, Any], nonce: str) -> None:
         audience = claims.get("aud")
