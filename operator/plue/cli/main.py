@@ -21,6 +21,7 @@ from plue.cli import (
     prompts,
     runs,
     stubs,
+    tokens,
     up,
     usage,
     workflows,
@@ -57,6 +58,8 @@ app.command("stubs")(stubs.stubs)
 app.command("config")(config.config)
 app.command("explain")(explain.explain)
 app.command("usage")(usage.usage)
+app.add_typer(tokens.app, name="token")
+app.command("audit")(tokens.audit)
 app.command("doctor")(doctor.doctor)
 app.add_typer(dev.app, name="dev")
 
