@@ -103,6 +103,7 @@ sbom: setup  ## Write what the images install to sbom/, as CycloneDX
 crds: setup  ## Write crds/ and the chart's from operator/plue/resources
 	python -m plue.resources crds
 	python -m plue.resources helm/plue/crds
+	python -m plue.resources --roles helm/plue/templates/roles.yaml
 
 clean:  ## Remove the environment and caches
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis
