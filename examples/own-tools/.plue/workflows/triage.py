@@ -6,6 +6,7 @@ from plue.prompts import Triage
 
 @workflow(triggers=[manual()])
 def triage(ctx):
+    """Rank what was left undone; fail while something of it is urgent."""
     found = Triage()
     if found.urgent:
         ctx.fail(f"first of all: {found.urgent[0].text}")

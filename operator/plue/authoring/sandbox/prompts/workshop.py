@@ -157,7 +157,15 @@ def _question(prompt: "Prompt") -> dict[str, object]:
     return {
         "kind": "question",
         "description": prompt.description or f"Ask {prompt.name}.",
-        "prompt": prompt.wire(),
+        # Written out as its model dumps it: a later stage compares the two.
+        "prompt": {
+            **prompt.wire(),
+            "inputs": {},
+            "tools": [],
+            "equipment": {},
+            "max_turns": None,
+            "shown": "",
+        },
         "output_schema": prompt.output_schema,
     }
 
