@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from authoring.sandboxed import Sandbox, workflow_of
 
-from plue.wire.plan import Plan
+from plue.wire.plan import Lit, Plan, Ref
 
 BUILD = 'b = ctx.run("b", "make")\n'
 HANDLED = 'b = ctx.run("b", "make", continue_on_error=True)\n'
@@ -348,3 +348,18 @@ def test_replay_that_lost_a_step_names_what_is_there_instead(sandbox: Sandbox) -
         'a = ctx.run("a", "x")\n\nif a.stdout:\n    ctx.run("b", "x")', recorded=recorded
     )
     assert [p.related for p in problems] == [(".plue/workflows/ci.py", 6)]
+
+
+def test_options_that_keep_references_ask_for_nothing(sandbox: Sandbox) -> None:
+    """cmd, env, cwd, stdin and a cache's paths and key take values of later (4)."""
+    steps = sandbox.steps(
+        "from plue import cache\n"
+        'a = ctx.run("a", "x")\nv = a.stdout\n'
+        'ctx.run("b", f"echo {v}", env={"V": v, "W": f"{v}!"}, cwd=v, stdin=v,\n'
+        "        cache=cache(paths=[v], key=f'k-{v}', restore_keys=[v]))\n"
+        'ctx.run("c", ["echo", v], cwd=f"x/{v}")\nctx.cleanup("d", "x", cwd=v)'
+    )
+    assert [*steps] == ["a", "b", "c", "d"]
+    assert steps["b"].cwd == (Ref(ref="a", field="stdout"),)
+    assert steps["c"].cwd == (Lit(text="x/"), Ref(ref="a", field="stdout"))
+    assert all("a" in steps[name].needs for name in ("b", "c", "d"))

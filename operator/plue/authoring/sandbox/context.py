@@ -4,6 +4,7 @@ import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import FrameType
 from typing import TYPE_CHECKING, Final, NoReturn
 
 from plue.authoring.codes import Code
@@ -14,9 +15,9 @@ from plue.authoring.sandbox.handles import Group, Handle
 from plue.authoring.sandbox.kinds import kind_of
 from plue.authoring.sandbox.labels import label_here
 from plue.authoring.sandbox.problems import (
+    AUTHOR,
     Finish,
     Problem,
-    author_frames,
     did_you_mean,
 )
 from plue.authoring.sandbox.steps import (
@@ -183,17 +184,17 @@ class Context(Guarded):
         if "depends_on" in options:
             depends_on = attempt(book, lambda: self._dependencies(step, options), None)
         definition = self._define(step, action, options, depends_on)
-        idle, retry = self._time(options, "idle_timeout"), 0
-        if "retry" in options:
-            retry = attempt(book, lambda: number_of(options["retry"], "retry", 100), 0)
         definition |= {
             "when": when,
             "continue_on_error": step.handled,
-            "idle_timeout_seconds": idle or self._idle_timeout(action),
-            "retry": retry,
             "once": _flag(book, options, "once"),
             "output_schema": shape,
+            "idle_timeout_seconds": self._time(options, "idle_timeout")
+            or self._idle_timeout(action),
         }
+        if "retry" in options:
+            count = attempt(book, lambda: number_of(options["retry"], "retry", 100), 0)
+            definition["retry"] = count
         if caches:
             definition["cache"] = list(caches)
         book.close_step(step, definition)
@@ -252,13 +253,16 @@ class Context(Guarded):
             cwd = attempt(book, lambda: _folder(options["cwd"]), cwd)
         used = [*action.used, *references_in(env, cwd)]
         needs = book.order(step, depends_on, list(dict.fromkeys(used)))
-        label = label_here()
-        return definition_of(step, action.wire, needs) | {
-            "group": [*book.frame.groups, *([label] if label else [])],
-            "env": {name: wire_text(value, secrets=True) for name, value in env.items()},
-            "cwd": wire_text(cwd) if cwd != "" else [],
-            "timeout_seconds": self._time(options, "timeout"),
-        }
+        definition = definition_of(step, action.wire, needs)
+        if label := label_here():
+            definition["group"] = [*book.frame.groups, label]
+        if env:
+            definition["env"] = {n: wire_text(value, secrets=True) for n, value in env.items()}
+        if "cwd" in options:
+            definition["cwd"] = wire_text(cwd)
+        if "timeout" in options:
+            definition["timeout_seconds"] = self._time(options, "timeout")
+        return definition
 
     def _arguments(
         self, what: str, args: Sequence[object], given: Mapping[str, object], known: Sequence[str]
@@ -542,13 +546,16 @@ def _argument_problems(
 
 
 def _refuse_generator() -> None:
-    for frame in author_frames(sys._getframe(1)):  # noqa: SLF001 - the author's are above
-        if frame.f_code.co_flags & _CO_GENERATOR:
+    frame: FrameType | None = sys._getframe(1)  # noqa: SLF001 - the author's are above
+    while frame is not None:
+        code = frame.f_code
+        if code.co_flags & _CO_GENERATOR and code.co_filename.startswith(AUTHOR):
             raise Problem(
                 Code.GENERATOR,
                 "steps cannot be recorded inside a generator",
                 remedy="use a list comprehension [...] or a loop",
             )
+        frame = frame.f_back
 
 
 def _output_schema(declared: object) -> dict[str, object] | None:

@@ -420,21 +420,11 @@ def attempt(book: Book, make: Callable[[], _T], instead: _T) -> _T:
 
 
 def definition_of(step: Recorded, action: dict[str, object], needs: list[str]) -> dict[str, object]:
-    """Return a step as ``plue.wire.plan.Step`` dumps it, without any option of the author's."""
+    """Return a step as ``plue.wire.plan.Step`` reads it, without any option of the author's."""
     return {
         "name": step.name,
         "action": action,
         "needs": needs,
-        "when": "success",
-        "continue_on_error": False,
-        "env": {},
-        "cwd": [],
-        "timeout_seconds": None,
-        "idle_timeout_seconds": None,
-        "retry": 0,
-        "cleanup": False,
-        "once": False,
-        "output_schema": None,
         "branch": list(step.branch.path),
         "group": list(step.book.frame.groups),
         "site": site_of(step),
