@@ -50,7 +50,9 @@ async def test_process_is_alone(evaluator: Evaluator) -> None:
     process = process_of(evaluator)
     assert process.environ() == {"PYTHONHASHSEED": "0"}
     kinds = [str(path) for path in links_in(f"/proc/{process.pid}/fd")]
-    assert {k.split(":")[0] for k in kinds} <= {"socket", "/dev/null", "anon_inode"}
+    # Two pipes lead to the child that was forked ahead.
+    assert {k.split(":")[0] for k in kinds} <= {"socket", "/dev/null", "anon_inode", "pipe"}
+    assert sum(k.startswith("pipe") for k in kinds) <= 2
     assert sum(k.startswith("socket") for k in kinds) == 1
     isolation = evaluator.isolation
     assert isolation is not None
@@ -100,16 +102,21 @@ async def test_evaluation_in_flight_is_tried_once_more() -> None:
     await evaluator.close()
 
 
+def evaluating(evaluator: Evaluator) -> list[psutil.Process]:
+    """Return the children that have given up everything, as they do before an author's code."""
+    return [
+        child
+        for child in process_of(evaluator).children()
+        if "NoNewPrivs:\t1" in Path(f"/proc/{child.pid}/status").read_text()
+    ]
+
+
 async def until_busy(evaluator: Evaluator) -> None:
     """Wait until the process has a child that evaluates."""
     async with asyncio.timeout(10):
         while True:
-            with contextlib.suppress(psutil.NoSuchProcess, AssertionError):
-                if (
-                    evaluator._link
-                    and not evaluator._link.lost
-                    and process_of(evaluator).children()
-                ):
+            with contextlib.suppress(psutil.NoSuchProcess, FileNotFoundError, AssertionError):
+                if evaluator._link and not evaluator._link.lost and evaluating(evaluator):
                     return
             await asyncio.sleep(0.01)
 
@@ -119,7 +126,7 @@ async def test_children_die_with_the_process(evaluator: Evaluator) -> None:
     endless = workflow_of("while True:\n    pass")
     task = asyncio.create_task(evaluator.plan({FILE: endless}, "ci", inputs={}, event={}))
     await until_busy(evaluator)
-    (child,) = process_of(evaluator).children()
+    (child,) = evaluating(evaluator)
     task.cancel()
     os.kill(process_of(evaluator).pid, signal.SIGKILL)
     await asyncio.to_thread(child.wait, 5)
@@ -352,3 +359,45 @@ async def test_process_that_is_halted_is_replaced() -> None:
     assert [w.name for w in described.workflows] == ["ci"]
     assert not process.is_running()
     await evaluator.close()
+
+
+async def test_the_child_that_waits_serves_one_request(evaluator: Evaluator) -> None:
+    """It is there before the request, knows what was learnt meanwhile, and ends with its answer."""
+    files = {FILE: SIMPLE}
+    await evaluator.plan(files, "ci", inputs={}, event={})
+    (waiting,) = await waiting_child(evaluator)
+    assert (await evaluator.plan(files, "ci", inputs={}, event={})).plan is not None
+    assert not waiting.is_running()
+    (second,) = await waiting_child(evaluator)
+    assert second.pid != waiting.pid
+
+
+async def test_a_child_that_waits_may_die(evaluator: Evaluator) -> None:
+    """Killed before it was asked, it costs nobody an answer."""
+    files = {FILE: SIMPLE}
+    (waiting,) = await waiting_child(evaluator)
+    waiting.kill()
+    async with asyncio.timeout(10):
+        while waiting.status() != psutil.STATUS_ZOMBIE:  # noqa: ASYNC110 - nobody tells of it
+            await asyncio.sleep(0.01)
+    assert (await evaluator.plan(files, "ci", inputs={}, event={})).plan is not None
+
+
+async def test_no_child_waits_for_what_is_large(evaluator: Evaluator) -> None:
+    """A request that fills more than a pipe gets a child of its own, beside many small ones."""
+    large = {FILE: SIMPLE} | {f".plue/lib/m{n}.py": "# " + "x" * 100_000 for n in range(30)}
+    small = {FILE: SIMPLE}
+    found = await asyncio.gather(
+        *(evaluator.describe(large if n % 4 == 0 else small) for n in range(12))
+    )
+    assert all([w.name for w in one.workflows] == ["ci"] for one in found)
+
+
+async def waiting_child(evaluator: Evaluator) -> list[psutil.Process]:
+    """Return the child that was forked ahead, when it is there."""
+    async with asyncio.timeout(10):
+        while True:
+            found = process_of(evaluator).children()
+            if len(found) == 1 and not evaluating(evaluator):
+                return found
+            await asyncio.sleep(0.01)

@@ -115,6 +115,13 @@ class Job:
 
                 return (parsed if operation == "prompts" else rendered)(self)
 
+    def warm_up(self) -> None:
+        """Do all of it once and leave nothing of it."""
+        self.prepare()
+        as_json(self.run())
+        for file in self.files:
+            SOURCES.pop(file, None)
+
     # ── diagnostics ──────────────────────────────────────────────────────────────────────────────
 
     def add(self, problems: Sequence[Problem], severity: str = "error") -> None:

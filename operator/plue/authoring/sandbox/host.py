@@ -1,6 +1,7 @@
 """The sandbox's own process: reads requests, forks a child for each, answers what came of it.
 
-It never reads what is in a request and never runs an author's code. Frames in both directions are
+It never reads what is in a request and never runs an author's code. The child for the next request
+is forked while there is nothing to do. Frames in both directions are
 ``length (4 bytes), id (8), kind (1), payload``: ``Q`` is a request, ``P`` one with prompts, ``R``
 a child's result (JSON), ``E`` how a child ended without one, ``H`` the greeting with what
 isolation is in force.
@@ -14,9 +15,11 @@ import contextlib
 import encodings.ascii
 import encodings.latin_1
 import encodings.utf_16
+import fcntl
 import gc
 import json
 import os
+import select
 import selectors
 import signal
 import socket
@@ -43,6 +46,18 @@ CACHE_BYTES: Final = 64 * 1024 * 1024
 _NO_MEMORY: Final = 70
 _NO_TIME: Final = 71
 _CHUNK: Final = 1 << 18
+_INBOX: Final = 1 << 20
+"""Bytes of a request that a waiting child can be given; a larger one gets a child of its own."""
+
+_PROBE: Final[dict[str, Any]] = {
+    "op": "plan",
+    "files": {
+        "probe.py": "from plue import workflow\n@workflow\ndef probe(ctx):\n"
+        "    a = ctx.run('a', 'b')\n    ctx.run('c', f'd {a.stdout}')\n"
+    },
+    "workflow": "probe", "inputs": {}, "event": {}, "text_inputs": False, "known": {},
+    "recorded": [], "stage": 1, "asked": [],
+}  # fmt: skip
 # Python loads these only when a file has `é` in a name or an author encodes text; a child, which
 # can open no file, finds them loaded.
 _PRELOADED: Final = (encodings.ascii, encodings.latin_1, encodings.utf_16, unicodedata)
@@ -58,6 +73,16 @@ class _Child:
     reason: str = ""
 
 
+@dataclass(frozen=True)
+class _Spare:
+    """A child that was forked ahead and waits for its request."""
+
+    pid: int
+    pipe: int
+    inbox: int
+    room: int
+
+
 class Host:
     """The loop: one socket to the server, one pipe to each child."""
 
@@ -71,6 +96,7 @@ class Host:
         self._cached_bytes = 0
         self._waiting: deque[tuple[int, bytes]] = deque()
         self._children: dict[int, _Child] = {}
+        self._spare: _Spare | None = None
         self._selector = selectors.DefaultSelector()
         self._incoming = bytearray()
 
@@ -94,12 +120,15 @@ class Host:
             while self._turn():
                 pass
         finally:
+            self._drop_spare()
             for child in list(self._children.values()):
                 self._end(child)
 
     def _turn(self) -> bool:
         while self._waiting and len(self._children) < self._most:
             self._start(*self._waiting.popleft())
+        if self._spare is None and not self._children:
+            self._spare = self._fork_ahead()
         now = time.monotonic()
         soonest = min((child.deadline for child in self._children.values()), default=None)
         timeout = None if soonest is None else max(soonest - now, 0)
@@ -117,13 +146,7 @@ class Host:
 
     def _probe(self) -> None:
         """Try the fence with a real evaluation, and leave out what does not work here."""
-        source = "from plue import workflow\n@workflow\ndef probe(ctx):\n    ctx.run('a', 'b')\n"
-        request = {
-            "op": "plan", "files": {"probe.py": source}, "workflow": "probe", "inputs": {},
-            "event": {}, "text_inputs": False, "known": {}, "recorded": [],
-            "stage": 1, "asked": [],
-        }  # fmt: skip
-        body = json.dumps(request).encode()
+        body = json.dumps(_PROBE).encode()
         for give_up in (None, self._fence.without_syscalls, self._fence.without_user):
             if give_up is not None:
                 give_up("an evaluation did not survive it")
@@ -140,7 +163,10 @@ class Host:
         _, status = os.waitpid(child.pid, 0)
         del self._children[child.pipe]
         os.close(child.pipe)
-        return status == 0 and b'"plan":{' in child.received
+        if status != 0 or b'"plan":{' not in child.received:
+            return False
+        self._learn(_frames(bytes(child.received))[0])  # what children warm up with
+        return True
 
     # ── the server's side ────────────────────────────────────────────────────────────────────────
 
@@ -156,8 +182,8 @@ class Host:
                 return False
             if len(self._incoming) < end:
                 break
-            if kind == b"P":
-                _load_prompts()
+            if kind == b"P" and _load_prompts():
+                self._drop_spare()
             self._waiting.append((request, bytes(self._incoming[HEADER.size : end])))
             del self._incoming[:end]
         return True
@@ -168,22 +194,87 @@ class Host:
     # ── children ─────────────────────────────────────────────────────────────────────────────────
 
     def _start(self, request: int, body: bytes) -> None:
-        read, write = os.pipe()
-        parent, baseline = os.getpid(), virtual_bytes()
-        pid = os.fork()
-        if pid == 0:
-            self._become_child(body, write, parent, baseline)
-        os.close(write)
+        pid, read = self._hand_over(body) or self._fork(body)
         deadline = time.monotonic() + self._fence.wall
         child = _Child(request, pid, read, deadline)
         self._children[read] = child
         self._selector.register(read, selectors.EVENT_READ)
 
+    def _fork(self, body: bytes) -> tuple[int, int]:
+        """Start a child for *body*; return its id and the pipe with its answer."""
+        read, write = os.pipe()
+        parent, baseline = os.getpid(), virtual_bytes()
+        pid = os.fork()
+        if pid == 0:
+            _close_all_but(write)
+            self._become_child(body, write, parent, baseline)
+        os.close(write)
+        return pid, read
+
+    # A fork, and the first touch of each page that both would write to, take longer than a small
+    # evaluation. So while there is nothing to do, a child is forked that does that in advance, by
+    # an evaluation of its own, and then waits for the one request that it will serve.
+
+    def _fork_ahead(self) -> _Spare | None:
+        read, write = os.pipe()
+        taking, inbox = os.pipe()
+        room, parent = _room_of(inbox), os.getpid()
+        try:
+            pid = os.fork()
+        except OSError:  # it was only to save time
+            for end in (read, write, taking, inbox):
+                os.close(end)
+            return None
+        if pid == 0:
+            _close_all_but(write, taking)
+            self._wait_for_request(taking, write, parent)
+        os.close(write)
+        os.close(taking)
+        return _Spare(pid, read, inbox, room)
+
+    def _wait_for_request(self, taking: int, pipe: int, parent: int) -> NoReturn:
+        try:
+            Job(_PROBE, self._cache).warm_up()
+            size = int.from_bytes(_read_exactly(taking, 4), "big")
+            body = _read_exactly(taking, size)
+            os.close(taking)
+        except BaseException:  # noqa: BLE001 - nobody has asked for anything yet
+            os._exit(0)
+        self._become_child(body, pipe, parent, virtual_bytes())
+
+    def _hand_over(self, body: bytes) -> tuple[int, int] | None:
+        """Give *body* to the child that waits; None when there is none, or no room for so much."""
+        spare = self._spare
+        if spare is None or len(body) + 4 > spare.room:
+            return None
+        self._spare = None
+        try:
+            # All of it fits into the pipe: whatever the child does, nobody waits for it here.
+            taken = os.write(spare.inbox, len(body).to_bytes(4, "big") + body)
+        except OSError:
+            taken = 0
+        if taken != len(body) + 4:
+            self._bury(spare)
+            return None
+        os.close(spare.inbox)
+        return spare.pid, spare.pipe
+
+    def _drop_spare(self) -> None:
+        """End the child that waits: it has not what this process has learnt since."""
+        if self._spare is not None:
+            spare, self._spare = self._spare, None
+            self._bury(spare)
+
+    @staticmethod
+    def _bury(spare: _Spare) -> None:
+        os.close(spare.inbox)
+        os.close(spare.pipe)
+        os.kill(spare.pid, signal.SIGKILL)
+        os.waitpid(spare.pid, 0)
+
     def _become_child(self, body: bytes, pipe: int, parent: int, baseline: int) -> NoReturn:
         code = 1
         try:
-            os.closerange(0, pipe)
-            os.closerange(pipe + 1, 256)
             _limit_time(self._fence.wall)
             self._fence.close(parent, baseline)
             _answer(body, self._cache, pipe)
@@ -241,6 +332,7 @@ class Host:
                 self._cache.move_to_end(key)
         for key, encoded in found["fresh"].items():
             if key not in self._cache:
+                self._drop_spare()
                 self._cache[key] = base64.b64decode(encoded)
                 self._cached_bytes += len(self._cache[key])
         while self._cached_bytes > CACHE_BYTES:
@@ -248,11 +340,44 @@ class Host:
             self._cached_bytes -= len(dropped)
 
 
-def _load_prompts() -> None:
-    """Load what prompts need, once: children can open no file, and most projects have none."""
+def _room_of(inbox: int) -> int:
+    """Return how many bytes fit into a pipe that nobody reads, after it was made large."""
+    for command in (fcntl.F_SETPIPE_SZ, fcntl.F_GETPIPE_SZ):
+        with contextlib.suppress(OSError):  # more than this user may have
+            return fcntl.fcntl(inbox, command, _INBOX)
+    return select.PIPE_BUF
+
+
+def _close_all_but(*kept: int) -> None:
+    first = 0
+    for descriptor in sorted(kept):
+        os.closerange(first, descriptor)
+        first = descriptor + 1
+    os.closerange(first, 256)
+
+
+def _read_exactly(pipe: int, size: int) -> bytes:
+    """Read *size* bytes. Raises EOFError when the other end was closed before."""
+    found = bytearray()
+    while len(found) < size:
+        chunk = os.read(pipe, size - len(found))
+        if not chunk:
+            raise EOFError
+        found += chunk
+    return bytes(found)
+
+
+def _load_prompts() -> bool:
+    """Load what prompts need; whether that was the first time.
+
+    Children can open no file, and most projects have no prompts.
+    """
+    if "plue.authoring.sandbox.prompts.answers" in sys.modules:
+        return False
     from plue.authoring.sandbox.prompts.answers import warm_up
 
     warm_up()
+    return True
 
 
 def _reason_of(status: int) -> str:
