@@ -96,6 +96,8 @@ FILES = [
     ("call-name", workflow_of("ctx.call('ci')"), "PLU312", 4, "from workflows.release"),
     ("call-function", workflow_of("ci(ctx)"), "PLU312", 4, "ctx.call(ci"),
     ("call-endless", workflow_of("ctx.call(ci)"), "PLU312", 4, "calls itself"),
+    ("ctx-llm", workflow_of("ctx.llm('say hello')"), "PLU502", 4, "from plue.prompts import"),
+    ("ctx-approval", workflow_of("ctx.approval('ship it')"), "PLU901", 4, "ctx.approval"),
     ("fail-fast", workflow_of("ctx.parallel([], fail_fast=True)"), "PLU901", 4, "fail_fast"),
     ("pool", workflow_of("pass", 'pool="Big One"'), "PLU306", 2, "lower-case"),
     ("attempts", workflow_of("pass", "attempts=0"), "PLU306", 2, "attempts=1"),

@@ -1,7 +1,6 @@
-"""One evaluator for the whole suite: each test is one request to it."""
+"""One evaluator for all tests of what workflow code says of caches."""
 
 from collections.abc import Iterator
-from datetime import timedelta
 
 import pytest
 from authoring.sandboxed import Sandbox
@@ -11,13 +10,5 @@ from authoring.sandboxed import Sandbox
 def sandbox() -> Iterator[Sandbox]:
     """Serve all tests; what one of them does must not reach the next."""
     sandbox = Sandbox()
-    yield sandbox
-    sandbox.close()
-
-
-@pytest.fixture(scope="session")
-def impatient() -> Iterator[Sandbox]:
-    """Give evaluations one second, for those that would not end."""
-    sandbox = Sandbox(wall=timedelta(seconds=1))
     yield sandbox
     sandbox.close()

@@ -49,11 +49,8 @@ _RUN: Final = (
     "shell", "continue_on_error", "when", "once", "output", "cache",
 )  # fmt: skip
 _CLEANUP: Final = ("name", "cmd", "env", "cwd", "stdin", "shell", "timeout")
-_NOT_YET: Final = {
-    "approval": "ctx.approval",
-    "llm": "model steps",
-    "agent": "agent steps",
-}
+_NOT_YET: Final = {"approval": "ctx.approval"}
+_BY_PROMPTS: Final = ("llm", "agent", "prompt")
 _CO_GENERATOR: Final = 0x20
 _NOTHING = Action({}, [], [])
 _WHEN: Final = ("success", "failure", "always")
@@ -126,6 +123,12 @@ class Context(Guarded):
             return self._read[name]
         if name in _NOT_YET:
             raise unsupported(_NOT_YET[name])
+        if name in _BY_PROMPTS:
+            raise Problem(
+                Code.UNKNOWN_FIELD,
+                f"ctx has no `.{name}`: models and agents are asked by prompts",
+                remedy="write `from plue.prompts import Review`, and call Review(diff=...)",
+            )
         raise Problem(
             Code.UNKNOWN_FIELD,
             f"ctx has no `.{name}`{did_you_mean(name, list(self._read))}",
