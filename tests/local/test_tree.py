@@ -216,7 +216,7 @@ def test_no_project_is_an_error_with_a_remedy(tmp_path: Path) -> None:
     """Outside of any project the message says what is missing."""
     with pytest.raises(NotFoundError, match="is not inside a project") as caught:
         find_root(tmp_path)
-    assert ".plue/workflows/" in (caught.value.remedy or "")
+    assert "`plue init`" in (caught.value.remedy or "")
 
 
 def test_source_files_are_the_text_under_plue(tmp_path: Path) -> None:
