@@ -88,14 +88,16 @@ async def test_evaluation_in_flight_is_tried_once_more() -> None:
 
     for deaths, expected in ((1, None), (2, UnavailableError)):
         task = asyncio.create_task(ask())
+        killed = 0
         for _ in range(deaths):
-            await until_busy(evaluator)
-            process_of(evaluator).kill()
+            await until_busy(evaluator, killed)
+            killed = process_of(evaluator).pid
+            os.kill(killed, signal.SIGKILL)
         if expected:
             with pytest.raises(expected):
                 await task
         else:
-            await until_busy(evaluator)
+            await until_busy(evaluator, killed)
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await task
@@ -111,8 +113,8 @@ def evaluating(evaluator: Evaluator) -> list[psutil.Process]:
     ]
 
 
-async def until_busy(evaluator: Evaluator) -> None:
-    """Wait until the process has a child that evaluates."""
+async def until_busy(evaluator: Evaluator, killed: int = 0) -> None:
+    """Wait until a process that was not *killed* has a child that evaluates."""
     async with asyncio.timeout(10):
         while True:
             with contextlib.suppress(psutil.NoSuchProcess, FileNotFoundError, AssertionError):

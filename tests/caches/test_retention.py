@@ -118,6 +118,15 @@ async def test_of_a_repository_the_least_used_go_first(server: Server) -> None:
     assert [await found(server, f"k{number}") for number in range(3)] == [True, False, True]
 
 
+async def test_of_all_repositories_the_least_used_go_first(server: Server) -> None:
+    """However many there are, the disk has an end."""
+    caches = server.engine.context.caches
+    for number in range(3):
+        scope = replace(SCOPE, repository=f"r{number}")
+        await keep(server, f"k{number}", str(number) * 64, 40, scope)
+    assert await caches.forget(days=7, most=1000, most_of_all=100) == ["0" * 64]
+
+
 async def test_the_first_of_a_key_stays(server: Server) -> None:
     """Two runs that keep one key at once: one wins, and both go on."""
     caches = server.engine.context.caches

@@ -51,7 +51,9 @@ async def forget_caches(context: EngineContext, blobs: Blobs) -> None:
     """Forget caches that are old or too many, and remove their archives at once."""
     settings = context.settings
     forgotten: Sequence[str] = await context.caches.forget(
-        days=settings.cache_days, most=settings.repository_cache_bytes
+        days=settings.cache_days,
+        most=settings.repository_cache_bytes,
+        most_of_all=settings.all_cache_bytes,
     )
     if forgotten:
         free = await context.caches.unreferenced(list(dict.fromkeys(forgotten)))

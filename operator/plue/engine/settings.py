@@ -27,7 +27,8 @@ class EngineSettings:
     ``egress_port``: where gateways connect runs to the hosts of their pool, None: nowhere.
     ``log_days`` and ``run_days``: how long events, and finished runs, are kept. ``cache_days``: how
     long a cache that nobody uses is; ``cache_bytes``: how large one may be, and
-    ``repository_cache_bytes`` all of one repository together, before the least used go.
+    ``repository_cache_bytes`` all of one repository together, and ``all_cache_bytes`` those of all,
+    before the least used go.
     """
 
     pools: Sequence[PoolSettings] = field(default_factory=lambda: (PoolSettings(),))
@@ -44,6 +45,7 @@ class EngineSettings:
     cache_days: int = 7
     cache_bytes: int = 1024**3
     repository_cache_bytes: int = 10 * 1024**3
+    all_cache_bytes: int = 50 * 1024**3
     claim_batch: int = 100
     fire_schedules: bool = False
     egress_port: int | None = None

@@ -37,6 +37,8 @@ __all__ = ["Foundation", "Server", "health_of", "migrate_patiently", "run_server
 _log = structlog.get_logger(__name__)
 
 _HTTP_END_WITHIN = 2.0
+_CACHE_BYTES = 5 * 1024**3
+"""Of all caches together: each gateway keeps its own on its node's disk, and loses them with it."""
 _SCHEMA_WITHIN = timedelta(minutes=5)
 _SCHEMA_EVERY = 1.0
 
@@ -86,7 +88,11 @@ class Foundation:
             evaluator=evaluator,
             blobs=Blobs(options.data / "blobs"),
             hosts=hosts,
-            settings=EngineSettings(pools=(), egress_port=address_of(options.egress_listen)[1]),
+            settings=EngineSettings(
+                pools=(),
+                egress_port=address_of(options.egress_listen)[1],
+                all_cache_bytes=_CACHE_BYTES,
+            ),
             passes=passes,
         )
 

@@ -37,11 +37,12 @@ __all__ = [
 
 _log = structlog.get_logger(__name__)
 
-GATEWAY_PASSES = frozenset({"claim", "unaccepted", "deadline", "stages"})
-"""Not `lost`: whoever judges a silent runner must be able to see whether its pod is there."""
+GATEWAY_PASSES = frozenset({"claim", "unaccepted", "deadline", "stages", "archives"})
+"""Its archives lie in its own folder. Not `lost`: whoever judges a silent runner must be able to
+see whether its pod is there."""
 
-API_PASSES = frozenset({"claim"})
-"""Submission, evaluation and claim of a run happen in one process."""
+API_PASSES = frozenset({"claim", "archives"})
+"""Its archives lie in its own folder. Submission, evaluation and claim happen in one process."""
 
 
 class _Server:

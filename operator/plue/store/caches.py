@@ -72,12 +72,14 @@ class CacheStore:
         """Forget the caches of an archive that is gone."""
         await self._database.rows("forget_lost_cache", {"blob": blob})
 
-    async def forget(self, *, days: int, most: int) -> list[str]:
-        """Forget what was unused for *days*, and beyond *most* bytes a repository.
+    async def forget(self, *, days: int, most: int, most_of_all: int) -> list[str]:
+        """Forget what was unused for *days*, and beyond *most* bytes a repository and of all.
 
         Return their archives.
         """
-        rows = await self._database.rows("forget_caches", {"days": days, "most": most})
+        rows = await self._database.rows(
+            "forget_caches", {"days": days, "most": most, "most_of_all": most_of_all}
+        )
         return [row["blob"] for row in rows]
 
     async def unreferenced(self, blobs: Sequence[str]) -> list[str]:

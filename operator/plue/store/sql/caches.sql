@@ -36,18 +36,21 @@ ON CONFLICT DO NOTHING RETURNING key;
 DELETE FROM caches WHERE blob = %(blob)s;
 
 -- name: forget_caches
--- What was not used for some days, and of each repository the least used beyond its bytes. A row
--- per cache.
+-- What was not used for some days, and of each repository, and of all, the least used beyond their
+-- bytes. A row per cache.
 WITH ranked AS (
     SELECT namespace, repository, ref, version, key, used_at,
            sum(bytes) OVER (PARTITION BY namespace, repository
-                            ORDER BY used_at DESC, created_at DESC, ref, version, key) AS total
+                            ORDER BY used_at DESC, created_at DESC, ref, version, key) AS total,
+           sum(bytes) OVER (ORDER BY used_at DESC, created_at DESC, namespace, repository, ref,
+                                     version, key) AS whole
       FROM caches
 )
 DELETE FROM caches c USING ranked r
  WHERE c.namespace = r.namespace AND c.repository = r.repository AND c.ref = r.ref
    AND c.version = r.version AND c.key = r.key
-   AND (r.total > %(most)s OR r.used_at < now() - %(days)s * interval '1 day')
+   AND (r.total > %(most)s OR r.whole > %(most_of_all)s
+        OR r.used_at < now() - %(days)s * interval '1 day')
 RETURNING c.blob;
 
 -- name: unreferenced_blobs
