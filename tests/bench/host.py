@@ -29,6 +29,7 @@ from plue.domain.run import RunnerId, Submission
 from plue.engine.ports import NewRunner, SeenRunner
 from plue.engine.service import Engine
 from plue.engine.settings import EngineSettings, PoolSettings
+from plue.garbage import spare_what_is_there
 from plue.gateway.app import Gateway
 from plue.gateway.llm.providers import AnthropicProvider, credentials_from
 from plue.gateway.llm.settings import Models, ModelSettings
@@ -171,6 +172,7 @@ async def _serve(dsn: str, folder: Path, warm: int, maximum: int) -> None:
     # Before the engine begins to ask for runners.
     _say(gateway=urls[0], api=urls[1], token=TOKEN)
     await engine.start()
+    spare_what_is_there()
     try:
         await _obey(engine, host)
     finally:

@@ -22,6 +22,7 @@ from plue.engine.ports import Host
 from plue.engine.service import Engine
 from plue.engine.settings import EngineSettings
 from plue.errors import PlueError, UnavailableError
+from plue.garbage import spare_what_is_there
 from plue.gateway.llm.configuration import models_with, read_file, settings_of
 from plue.gateway.llm.settings import Models
 from plue.kube.client import ApiClient
@@ -203,6 +204,7 @@ async def _live(server: Server) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     await server.start()
+    spare_what_is_there()
     await server.run(stop)
     await server.close()
     if not stop.is_set():

@@ -18,6 +18,7 @@ import structlog
 
 from plue.ending import end_tasks
 from plue.errors import PlueError
+from plue.garbage import spare_what_is_there
 from plue.local.instance import ClientLock, InstanceLock, Running
 from plue.local.journal import configure_journal
 from plue.local.server import LocalServer, ServerOptions
@@ -86,6 +87,7 @@ async def _live(options: ServerOptions, announcer: Announcer) -> None:
         await asyncio.gather(starting, return_exceptions=True)
         return
     running = starting.result()
+    spare_what_is_there()
     announcer.ready(running, server.login_url)
     tasks = [asyncio.ensure_future(_until_unused(options, stop))] if options.private else []
     if announcer.news is not None:
