@@ -21,7 +21,13 @@ VALUES: dict[str, dict[str, Any]] = {
         "imagePullSecrets": ["registry"],
         "operator": {"replicas": 2, "priorityClassName": "high"},
         "gateway": {"replicas": 5, "nodeSelector": {"pool": "plue"}},
-        "api": {"service": {"type": "LoadBalancer", "annotations": {"a": "b"}}},
+        "archives": {"existingClaim": "archives"},
+        "models": {"existingSecret": "keys", "settings": "models: {}", "budgets": "run.usd=1"},
+        "api": {
+            "url": "https://plue.example",
+            "oidc": {"issuer": "https://login.example", "existingSecret": "oidc"},
+            "service": {"type": "LoadBalancer", "annotations": {"a": "b"}},
+        },
         "evaluator": {"runtimeClassName": "gvisor", "existingSecret": "evaluator"},
         "runners": {
             "pools": {

@@ -26,6 +26,7 @@ spec:
         {{- include "plue.labels" $root | nindent 8 }}
         app.kubernetes.io/component: {{ .name }}
       annotations:
+        plue.dev/models: {{ toJson $root.Values.models | sha256sum | trunc 16 | quote }}
         plue.dev/database: {{ toJson $root.Values.database | sha256sum | trunc 16 | quote }}
     spec:
       serviceAccountName: {{ $full }}-{{ .name }}
@@ -77,6 +78,10 @@ spec:
           imagePullPolicy: {{ $root.Values.image.pullPolicy }}
           args: {{- toYaml .args | nindent 12 }}
           env: {{- .env | trim | nindent 12 }}
+          {{- with .secret }}
+          envFrom:
+            - secretRef: {name: {{ . }}}
+          {{- end }}
           ports:
             {{- range $name, $number := .ports }}
             - {name: {{ $name }}, containerPort: {{ $number }}}
@@ -104,9 +109,20 @@ spec:
           volumeMounts:
             - {name: data, mountPath: /var/lib/plue}
             - {name: tmp, mountPath: /tmp}
+            {{- if .settings }}
+            - {name: settings, mountPath: /etc/plue, readOnly: true}
+            {{- end }}
       volumes:
         - name: data
-          emptyDir: {}
+          {{- if and .archives $root.Values.archives.existingClaim }}
+          persistentVolumeClaim: {claimName: {{ $root.Values.archives.existingClaim }}}
+          {{- else }}
+          emptyDir: {sizeLimit: {{ $root.Values.archives.sizeLimit }}}
+          {{- end }}
+        {{- if .settings }}
+        - name: settings
+          configMap: {name: {{ $full }}-models}
+        {{- end }}
         - name: tmp
           emptyDir: {}
 {{- if and $root.Values.podDisruptionBudgets.enabled (gt (int .values.replicas) 1) }}
