@@ -17,11 +17,20 @@ from cluster.bed.node import GATEWAY
 from cluster.bed.places import REPOSITORY, places
 from cluster.operating import RUNNERS, Cluster, until, workflow_run
 
-__all__ = ["CHART", "NAMESPACE", "Installed", "helm", "installed", "node_values"]
+__all__ = ["CHART", "NAMESPACE", "STEP", "Installed", "helm", "installed", "node_values"]
 
 CHART = REPOSITORY / "helm" / "plue"
 NAMESPACE = "plue"
 RELEASE = "plue"
+
+STEP = """
+from plue import workflow
+
+@workflow()
+def ci(ctx):
+    ctx.run("try", {command!r}{options})
+"""
+"""A workflow of one step."""
 
 _READER = [
     {
@@ -162,6 +171,12 @@ class Installed:
         found: dict[str, Any] = until(f"the end of {name}", status, seconds=seconds)
         return found
 
+    def tried(self, command: str, options: str = "", **spec: Any) -> tuple[dict[str, Any], str]:
+        """Run *command* as a step; return the run's status and all that it printed."""
+        (name,) = self.apply(STEP.format(command=command, options=options), **spec)
+        status = self.ended(name, 90)
+        return status, self.log(name)
+
     def phases(self) -> dict[str, str]:
         """Return the phase of every run, by name."""
         runs = self.cluster.items("wfr", "default")
@@ -178,15 +193,19 @@ class Installed:
         said = self.ask(f"/api/v1/runs/{uid}/events", accept="application/x-ndjson")
         return [json.loads(line) for line in said.splitlines() if line.strip()]
 
-    def ask(self, path: str, *, accept: str = "application/json", seconds: float = 30) -> bytes:
-        """Return what the API answers to who may read runs; asks again while it is away."""
+    def token(self) -> str:
+        """Return the token of somebody who may read runs."""
         self._token = (
             self._token
             or self.cluster.kubectl("create", "token", "reader", "--audience=plue-api").strip()
         )
+        return self._token
+
+    def ask(self, path: str, *, accept: str = "application/json", seconds: float = 30) -> bytes:
+        """Return what the API answers to who may read runs; asks again while it is away."""
         request = urllib.request.Request(
             f"http://{self.service('api')}{path}",
-            headers={"Authorization": f"Bearer {self._token}", "Accept": accept},
+            headers={"Authorization": f"Bearer {self.token()}", "Accept": accept},
         )
         end = time.monotonic() + seconds
         while True:

@@ -7,11 +7,13 @@ by the database. The runners and the evaluator's server are real processes and s
 import asyncio
 import contextlib
 import os
+import ssl
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 
+import psycopg
 import pytest
 from aiohttp import web
 from stages.cluster import FILE, SETTINGS, workflow_of
@@ -23,8 +25,10 @@ from plue.engine.service import Engine
 from plue.errors import UnavailableError
 from plue.gateway.app import Gateway
 from plue.kube.evaluating import RemoteEvaluator, evaluator_app
-from plue.kube.foundation import migrate_patiently
+from plue.kube.foundation import Foundation, migrate_patiently
+from plue.kube.login import Login
 from plue.kube.servers import API_PASSES, GATEWAY_PASSES
+from plue.kube.settings import OperatorOptions
 from plue.local.listening import gateway_socket, port_of
 from plue.local.processes import ProcessHost, runner_environment
 from plue.local.server import runner_command
@@ -193,3 +197,24 @@ async def test_a_schema_is_waited_for_and_a_newer_one_let_be(postgres_dsn: str) 
     await database.close()
     assert await migrate_patiently(postgres_dsn, seconds=0) == []
     assert await missing(postgres_dsn) == []
+
+
+async def test_a_process_ends_when_its_database_is_another(
+    postgres_dsn: str, tmp_path: Path
+) -> None:
+    """A database that was emptied, and filled anew, is noticed by whoever served the old one."""
+    options = OperatorOptions.load(
+        database=postgres_dsn, data=tmp_path, gateway_url="http://127.0.0.1:8701"
+    )
+    login = Login("https://127.0.0.1:9", ssl.create_default_context(), lambda: None, "default")
+    base = Foundation(options, login, look_every=0.05)
+    async with base.parts:
+        await base.open_engine()
+        ended = asyncio.create_task(base.until())
+        async with await psycopg.AsyncConnection.connect(postgres_dsn, autocommit=True) as own:
+            assert not ended.done()
+            await own.execute("DROP SCHEMA public CASCADE")
+            await own.execute("CREATE SCHEMA public")
+        async with asyncio.timeout(10):
+            await ended
+    assert len(await migrate(postgres_dsn)) == len(scripts())

@@ -99,7 +99,7 @@ $({{ $name | upper | replace "-" "_" }}_SERVICE_HOST)
 - name: PLUE_HEALTH_LISTEN
   value: 0.0.0.0:8702
 - name: PLUE_MIGRATE
-  value: "false"
+  value: {{ .migrates | default false | quote }}
 - name: PLUE_ALONE
   value: "true"
 - name: PLUE_EVALUATOR_URL

@@ -12,12 +12,14 @@ import signal
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from datetime import timedelta
 from typing import Protocol
+from uuid import UUID
 
 import structlog
 from aiohttp import web
 
 from plue.api.models import Health
 from plue.authoring.evaluator import Evaluator
+from plue.ending import end_tasks
 from plue.engine.ports import Host
 from plue.engine.service import Engine
 from plue.engine.settings import EngineSettings
@@ -31,6 +33,7 @@ from plue.kube.login import Login
 from plue.kube.settings import OperatorOptions, address_of
 from plue.store.blobs import Blobs
 from plue.store.database import Database
+from plue.store.identity import incarnation_of
 from plue.store.migrations import migrate, missing
 
 __all__ = ["Foundation", "Server", "health_of", "migrate_patiently", "run_server"]
@@ -42,6 +45,8 @@ _CACHE_BYTES = 5 * 1024**3
 """Of all caches together: each gateway keeps its own on its node's disk, and loses them with it."""
 _SCHEMA_WITHIN = timedelta(minutes=5)
 _SCHEMA_EVERY = 1.0
+_IDENTITY_EVERY = 5.0
+"""Seconds between two looks at whether the database is still the same one."""
 
 
 class Server(Protocol):
@@ -60,11 +65,17 @@ class Server(Protocol):
 class Foundation:
     """The parts that all server processes share; they end in the opposite order."""
 
-    def __init__(self, options: OperatorOptions, login: Login) -> None:
-        """Prepare a process for the cluster of *login*."""
+    def __init__(
+        self, options: OperatorOptions, login: Login, *, look_every: float = _IDENTITY_EVERY
+    ) -> None:
+        """Prepare a process for the cluster of *login*; *look_every* is in seconds."""
         self.options = options
         self.parts = contextlib.AsyncExitStack()
+        self.store_is_another = asyncio.Event()
+        """Set when the database was emptied or exchanged. What this process knows is of the old
+        one: it must end, and the next one fills the new database from the cluster."""
         self._login = login
+        self._look_every = look_every
 
     async def open_api(self) -> ApiClient:
         """Return a client of the cluster's API server."""
@@ -78,9 +89,13 @@ class Foundation:
         """Return an engine on the options' database, not started; *passes* are those it runs."""
         options = self.options
         dsn = options.database.get_secret_value()
-        await _prepare_schema(dsn, migrating=options.migrate)
+        await _prepare_schema(dsn, migrating=options.migrate, alone=options.alone)
         database = await Database.open(dsn)
         self.parts.push_async_callback(database.close)
+        watching = asyncio.create_task(
+            self._watch_store(database, await incarnation_of(database)), name="store-identity"
+        )
+        self.parts.push_async_callback(end_tasks, [watching])
         evaluator = _evaluator(options)
         self.parts.push_async_callback(evaluator.close)
         await evaluator.start()
@@ -96,6 +111,23 @@ class Foundation:
             ),
             passes=passes,
         )
+
+    async def _watch_store(self, database: Database, served: UUID | None) -> None:
+        while not self.store_is_another.is_set():
+            with contextlib.suppress(PlueError):
+                found = await incarnation_of(database)
+                if found != served:
+                    _log.error("store_is_another", served=str(served), found=str(found))
+                    self.store_is_another.set()
+            await asyncio.sleep(self._look_every)
+
+    async def until(self, *events: asyncio.Event) -> None:
+        """Return at the first of *events*, or when the database is another one."""
+        tasks = [asyncio.create_task(_set(e)) for e in (self.store_is_another, *events)]
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            await end_tasks(tasks)
 
     async def open_models(self) -> Models:
         """Return who answers for models: the provider whose key the environment has or names."""
@@ -139,16 +171,24 @@ class Foundation:
         await self.serve(app, self.options.health_listen)
 
 
+async def _set(event: asyncio.Event) -> None:
+    await event.wait()
+
+
 def _evaluator(options: OperatorOptions) -> Evaluator:
     if options.evaluator_url is None:
         return Evaluator()
     return RemoteEvaluator(options.evaluator_url, token=options.evaluator_token.get_secret_value())
 
 
-async def _prepare_schema(dsn: str, *, migrating: bool) -> None:
-    """Bring the schema to this version, or wait until somebody has. Raises UnavailableError."""
+async def _prepare_schema(dsn: str, *, migrating: bool, alone: bool) -> None:
+    """Bring the schema to this version, or wait until somebody has. Raises UnavailableError.
+
+    One process of several is patient: its database may be on its way beside it.
+    """
     if migrating:
-        if applied := await migrate(dsn):
+        patience = _SCHEMA_WITHIN.total_seconds() if alone else 0
+        if applied := await migrate_patiently(dsn, seconds=patience):
             _log.info("migrated", scripts=applied)
         return
     end = asyncio.get_running_loop().time() + _SCHEMA_WITHIN.total_seconds()

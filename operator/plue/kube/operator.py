@@ -66,14 +66,12 @@ class Operator:
         await self._parts.aclose()
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Return at *stop*, or when the watch or the leadership has ended, which it must not."""
+        """Return at *stop*, when the database is another one, or when watch or leadership ended."""
         if self._watching is None or self._leadership is None:
             return
-        lost = asyncio.create_task(_set(self._leadership.lost))
-        ended = asyncio.create_task(_set(stop))
-        tasks = {lost, ended, self._watching}
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        await end_tasks([lost, ended])
+        ended = asyncio.create_task(self._base.until(stop, self._leadership.lost))
+        await asyncio.wait({ended, self._watching}, return_when=asyncio.FIRST_COMPLETED)
+        await end_tasks([ended])
 
     async def _start(self) -> None:
         options = self._options

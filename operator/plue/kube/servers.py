@@ -61,8 +61,8 @@ class _Server:
             raise
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Return at *stop*."""
-        await stop.wait()
+        """Return at *stop*, or when the database is another one."""
+        await self._base.until(stop)
 
     async def close(self) -> None:
         """End cleanly; runs, runners and resources stay as they are."""

@@ -13,16 +13,8 @@ from collections.abc import Iterator
 
 import pytest
 from cluster.bed.node import GATEWAY
-from cluster.installed import NAMESPACE, RELEASE, Installed
+from cluster.installed import NAMESPACE, RELEASE, STEP, Installed
 from cluster.operating import RUNNERS, until
-
-STEP = """
-from plue import workflow
-
-@workflow()
-def ci(ctx):
-    ctx.run("try", {command!r}{options})
-"""
 
 CONNECT = (
     'python3 -c "import socket,sys; s=socket.create_connection((sys.argv[1], int(sys.argv[2])), 3);'
@@ -30,13 +22,6 @@ CONNECT = (
 )
 STAND_INS = {"metadata": "10.245.0.254", "internet": "10.246.0.7"}
 """Addresses that the tests give to the node, for those that nobody must send anything to."""
-
-
-def tried(plue: Installed, command: str, options: str = "") -> tuple[dict[str, str], str]:
-    """Run *command* as a step; return the run's status and all that it printed."""
-    (name,) = plue.apply(STEP.format(command=command, options=options))
-    status = plue.ended(name, 90)
-    return status, plue.log(name)
 
 
 @pytest.mark.parametrize(
@@ -67,7 +52,7 @@ def tried(plue: Installed, command: str, options: str = "") -> tuple[dict[str, s
 )
 def test_a_step_cannot(plue: Installed, command: str, reason: str) -> None:
     """The attempt fails, by the reason that the system gives."""
-    status, said = tried(plue, command)
+    status, said = plue.tried(command)
     assert status["reason"] == "StepFailed", said
     words = reason.split("|")
     assert any(word.lower() in said.lower() for word in words), said
@@ -121,7 +106,7 @@ def stand_ins(plue: Installed) -> Iterator[None]:
 def test_a_step_cannot_reach(plue: Installed, stand_ins: None, where: str) -> None:
     """A connection to anything but the gateway's port for runners is never made."""
     address, port = _address(plue, where)
-    status, said = tried(plue, f"{CONNECT}{address} {port}")
+    status, said = plue.tried(f"{CONNECT}{address} {port}")
     assert status["reason"] == "StepFailed"
     assert "timed out" in said, said
     assert "REACHED" not in said
@@ -143,7 +128,7 @@ def test_the_stand_ins_answer_who_may_reach_them(plue: Installed, stand_ins: Non
 def test_a_step_reaches_the_gateway(plue: Installed) -> None:
     """The one way that is open: the gateway answers, by its Service's address."""
     address = plue.service("gateway")
-    status, said = tried(plue, f"{CONNECT}{address} 8701")
+    status, said = plue.tried(f"{CONNECT}{address} 8701")
     assert "REACHED" in said
     assert status["phase"] == "Succeeded"
 
@@ -170,14 +155,14 @@ def test_a_step_cannot_speak_as_another_runner(plue: Installed) -> None:
     other = plue.runner_pods()[0]["metadata"]["name"]
     url = f"http://{plue.service('gateway')}:8701/runner/v1/session"
     script = f"cat > speak.py <<'END'\n{SPEAK_AS}END\npython3 speak.py {url} {other}"
-    _, said = tried(plue, script)
+    _, said = plue.tried(script)
     assert "ANSWER CLOSE 4401" in said, said
 
 
 def test_a_runners_token_opens_nothing_at_the_api_server(plue: Installed) -> None:
     """The token is for the gateway's audience: whoever carries it out is nobody elsewhere."""
     # Backwards: what looks like the token is masked in the log.
-    _, said = tried(plue, "python3 -c \"print(open('/var/run/plue/token').read()[::-1])\"")
+    _, said = plue.tried("python3 -c \"print(open('/var/run/plue/token').read()[::-1])\"")
     token = said.split()[-1][::-1]
     whoami = subprocess.run(
         [
@@ -213,7 +198,7 @@ def _body(event: dict[str, object]) -> dict[str, object]:
 def test_a_memory_bomb_ends_its_own_run_alone(plue: Installed) -> None:
     """The container ends as OOMKilled; a run beside it goes on."""
     (beside,) = plue.apply(STEP.format(command="sleep 15; echo fine", options=""))
-    status, _ = tried(plue, 'python3 -c "x = [bytearray(2**24) for _ in range(200)]"')
+    status, _ = plue.tried('python3 -c "x = [bytearray(2**24) for _ in range(200)]"')
     assert status["reason"] in {"OOMKilled", "StepFailed"}
     assert plue.ended(beside)["phase"] == "Succeeded"
 
@@ -222,7 +207,7 @@ def test_a_fork_bomb_ends_its_own_run_alone(plue: Installed) -> None:
     """As many processes as it likes: they are bounded by its own memory, and end with it."""
     (beside,) = plue.apply(STEP.format(command="sleep 20; echo fine", options=""))
     bomb = "f() { f | f & }; f; sleep 20; false"
-    status, _ = tried(plue, bomb, ', timeout="20s"')
+    status, _ = plue.tried(bomb, ', timeout="20s"')
     assert status["phase"] != "Succeeded"
     assert plue.ended(beside, 90)["phase"] == "Succeeded"
 

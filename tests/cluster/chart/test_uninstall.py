@@ -28,6 +28,9 @@ def test_an_end_leaves_only_the_definitions(plue: Installed) -> None:
         "get", kinds, "-l", f"app.kubernetes.io/instance={RELEASE}", "-o", "name"
     )
     assert not left
-    assert not plue.cluster.kubectl("get", "all", "-n", NAMESPACE, "-o", "name").replace(
-        f"pod/{RELEASE}-test\n", ""
-    )
+
+    def objects() -> set[str]:
+        return set(plue.cluster.kubectl("get", "all", "-n", NAMESPACE, "-o", "name").split())
+
+    # Pods may take their grace period to end.
+    until("its pods are gone", lambda: objects() <= {f"pod/{RELEASE}-test"}, seconds=45)
