@@ -7,15 +7,13 @@ run and does what is missing. The run's id is the object's UID, so that every st
 import asyncio
 import contextlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import structlog
-from pydantic import ValidationError
 
-from plue.domain.run import RunDetails, RunId, Submission
-from plue.ending import end_tasks
+from plue.domain.run import RunDetails, RunId
 from plue.engine.service import Engine
 from plue.errors import (
     ConflictError,
@@ -24,12 +22,14 @@ from plue.errors import (
     RejectedError,
     UnavailableError,
 )
+from plue.kube.agenda import Agenda
 from plue.kube.announcing import Announcer
 from plue.kube.client import ApiClient
 from plue.kube.objects import RUNS, Known, is_gone, renew, write_status
 from plue.kube.run_status import pending_status, refused_status, status_of
-from plue.kube.workflows import Workflows, chosen
-from plue.resources.workflow_run import Phase, WorkflowRunSpec
+from plue.kube.submitting import NotYetError, Submitter, said
+from plue.kube.workflows import Workflows
+from plue.resources.workflow_run import Phase
 from plue.wire.events import EventType
 
 __all__ = ["Runs"]
@@ -49,14 +49,6 @@ _AGAIN = 5.0
 _PHASES = frozenset({EventType.RUN_QUEUED, EventType.RUN_CLAIMED, EventType.RUN_STARTED})
 
 
-class _NotYetError(PlueError):
-    """The run cannot be submitted yet."""
-
-    def __init__(self, reason: str, message: str) -> None:
-        super().__init__(message)
-        self.reason = reason
-
-
 @dataclass(slots=True)
 class _Run:
     """A WorkflowRun and what was done for it by this process."""
@@ -71,28 +63,6 @@ class _Run:
     def has_ended(self) -> bool:
         phase = self.known.status.get("phase")
         return phase is not None and Phase(phase).is_end
-
-
-@dataclass(slots=True)
-class _Agenda:
-    """Which run is to be looked at when, by the loop's clock."""
-
-    due: dict[str, float] = field(default_factory=dict)
-    changed: asyncio.Event = field(default_factory=asyncio.Event)
-
-    def add(self, uid: str, at: float) -> None:
-        if at < self.due.get(uid, at + 1):
-            self.due[uid] = at
-            self.changed.set()
-
-    def take(self, now: float, busy: set[str], room: int) -> list[str]:
-        ready = [uid for uid, at in self.due.items() if at <= now and uid not in busy][:room]
-        for uid in ready:
-            del self.due[uid]
-        return ready
-
-    def next(self, busy: set[str]) -> float | None:
-        return min((at for uid, at in self.due.items() if uid not in busy), default=None)
 
 
 class Runs:
@@ -111,26 +81,22 @@ class Runs:
         """Submit to *engine*; *may_use* says whether a pool may be used by a namespace."""
         self._api = api
         self._engine = engine
-        self._workflows = workflows
-        self._may_use = may_use
+        self._submitter = Submitter(engine, workflows=workflows, may_use=may_use)
         self._announcer = announcer
         self._clock = clock
         self._runs: dict[str, _Run] = {}
         self._deleted: set[str] = set()
-        self._agenda = _Agenda()
-        self._busy: set[str] = set()
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._task: asyncio.Task[None] | None = None
+        self._agenda = Agenda("runs", self._one, at_once=_AT_ONCE)
         workflows.on_registered = self._workflow_changed
         engine.context.feed.on_news = self._news
 
     def start(self) -> None:
         """Begin; until then what is seen is only remembered."""
-        self._task = asyncio.create_task(self._forever(), name="pass-runs")
+        self._agenda.start()
 
     async def close(self) -> None:
         """End, wherever it is: every step can be repeated."""
-        await end_tasks([self._task, *self._tasks])
+        await self._agenda.close()
 
     # ── what wakes it ────────────────────────────────────────────────────────────────────────────
 
@@ -167,13 +133,12 @@ class Runs:
         known = self._runs.get(run)
         if known is None or known.has_ended:
             return
-        now = _now()
         if type_ is EventType.RUN_COMPLETED:
-            self._agenda.add(run, now)
+            self._look(run)
         elif type_ in _PHASES:
-            self._agenda.add(run, now + _COALESCE)
+            self._look(run, _COALESCE)
         else:
-            self._agenda.add(run, max(now, known.reported_at + _EVERY))
+            self._look(run, known.reported_at + _EVERY - _now())
 
     def _workflow_changed(self, key: tuple[str, str]) -> None:
         for uid, run in self._runs.items():
@@ -190,24 +155,9 @@ class Runs:
                 self._look(uid)
 
     def _look(self, uid: str, after: float = 0.0) -> None:
-        self._agenda.add(uid, _now() + after)
+        self._agenda.add(uid, after)
 
     # ── the pass ─────────────────────────────────────────────────────────────────────────────────
-
-    async def _forever(self) -> None:
-        while True:
-            self._agenda.changed.clear()
-            room = _AT_ONCE - len(self._busy)
-            for uid in self._agenda.take(_now(), self._busy, room):
-                self._busy.add(uid)
-                task = asyncio.create_task(self._one(uid))
-                self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
-            following = self._agenda.next(self._busy) if len(self._busy) < _AT_ONCE else None
-            wait = None if following is None else max(0.0, following - _now())
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(wait):
-                    await self._agenda.changed.wait()
 
     async def _one(self, uid: str) -> None:
         run = self._runs.get(uid)
@@ -229,9 +179,6 @@ class Runs:
         except Exception:  # noqa: BLE001 - the outermost: one bad run must not be the last
             _log.exception("run_pass_crashed", run=uid)
             self._look(uid, _AGAIN)
-        finally:
-            self._busy.discard(uid)
-            self._agenda.changed.set()
 
     def _retry(self, uid: str, run: _Run | None, error: PlueError) -> None:
         failures = 0 if run is None else run.failures
@@ -280,12 +227,8 @@ class Runs:
         known = run.known
         status: dict[str, Any]
         try:
-            submission = await self._submission(known)
-            planned = await self._engine.plan(submission)
-            pool = submission.pool or (planned.info.pool if planned.info else None)
-            self._check_pool(pool, known.namespace)
-            await self._engine.submit(submission)
-        except _NotYetError as error:
+            await self._submitter.submit(known)
+        except NotYetError as error:
             if known.spec.get("cancel"):
                 status = self._refused(known, "Cancelled", "cancelled before it was submitted")
             else:
@@ -298,7 +241,7 @@ class Runs:
                 )
                 self._look(known.uid, _AGAIN)
         except RejectedError as error:
-            status = self._refused(known, "InvalidPlan", _said(error))
+            status = self._refused(known, "InvalidPlan", said(error))
         else:
             run.is_submitted = True
             return True
@@ -307,59 +250,10 @@ class Runs:
         _slim(run)
         return False
 
-    def _check_pool(self, pool: str | None, namespace: str) -> None:
-        if pool is not None and not self._may_use(pool, namespace):
-            raise RejectedError(
-                f"the pool {pool!r} does not allow runs of namespace {namespace!r}",
-                remedy="name another in spec.pool, or add the namespace to the pool's"
-                " allowedNamespaces",
-            )
-
     def _refused(self, known: Known, reason: str, message: str) -> dict[str, Any]:
         return refused_status(
             reason, message, known.status, generation=known.generation, now=self._clock()
         )
-
-    async def _submission(self, known: Known) -> Submission:
-        try:
-            spec = WorkflowRunSpec.model_validate(known.spec)
-        except ValidationError as error:
-            raise RejectedError(f"the spec cannot be read: {error}") from error
-        function: str | None
-        if spec.workflow_ref is not None:
-            found = self._workflows.get(known.namespace, spec.workflow_ref.name)
-            if found is None:
-                name = spec.workflow_ref.name
-                raise _NotYetError(
-                    "WorkflowNotFound", f"there is no Workflow {name!r} in {known.namespace!r} yet"
-                )
-            if found.function is None:
-                raise _NotYetError("WorkflowNotReady", found.problem or "it is not evaluated yet")
-            files, function, pool = found.files, found.function, spec.pool or found.pool
-        elif spec.source is not None:
-            files, function, pool = spec.source.inline.files(), spec.function, spec.pool
-        else:
-            raise RejectedError("neither workflowRef nor source is given")
-        return Submission(
-            workflow=function or await self._only_function(files),
-            files=files,
-            inputs=dict(spec.inputs or {}),
-            text_inputs=True,
-            trigger=spec.trigger,
-            pool=pool,
-            priority=spec.priority,
-            timeout=_seconds(spec.timeout_seconds),
-            queue_timeout=_seconds(spec.queue_timeout_seconds),
-            idempotency_key=f"wfr:{known.uid}",
-            id=RunId(known.uid),
-            namespace=known.namespace,
-        )
-
-    async def _only_function(self, files: Mapping[str, str]) -> str:
-        info, problem = chosen(await self._engine.describe(files), None)
-        if info is None:
-            raise RejectedError(problem)
-        return info.name
 
     async def _report(self, run: _Run, details: RunDetails) -> None:
         known = run.known
@@ -419,20 +313,6 @@ def _time_left(known: Known, now: datetime) -> timedelta | None:
     if seconds is None or ended is None:
         return None
     return datetime.fromisoformat(ended) + timedelta(seconds=int(seconds)) - now
-
-
-def _said(error: RejectedError) -> str:
-    """Return an error with every place that it names."""
-    diagnostics = error.details.get("diagnostics")
-    if isinstance(diagnostics, list) and diagnostics:
-        return "\n".join(
-            f"{d['file']}:{d['line']}: {d['message']}" for d in diagnostics if isinstance(d, dict)
-        )
-    return error.message + (f"; {error.remedy}" if error.remedy else "")
-
-
-def _seconds(value: int | None) -> timedelta | None:
-    return None if value is None else timedelta(seconds=value)
 
 
 def _now() -> float:

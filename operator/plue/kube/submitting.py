@@ -1,0 +1,110 @@
+"""From a WorkflowRun to what the engine is asked to run: pure but for the workflows' cache."""
+
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+
+from pydantic import ValidationError
+
+from plue.domain.run import RunId, Submission
+from plue.engine.service import Engine
+from plue.errors import PlueError, RejectedError
+from plue.kube.objects import Known
+from plue.kube.workflows import Workflows, chosen
+from plue.resources.workflow_run import WorkflowRunSpec
+
+__all__ = ["NotYetError", "Submitter", "said"]
+
+
+class NotYetError(PlueError):
+    """The run cannot be submitted yet."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        """Wait for what *reason* names, in one word."""
+        super().__init__(message)
+        self.reason = reason
+
+
+class Submitter:
+    """Hands runs to the engine."""
+
+    def __init__(
+        self, engine: Engine, *, workflows: Workflows, may_use: Callable[[str, str], bool]
+    ) -> None:
+        """Submit to *engine*; *may_use* says whether a pool may be used by a namespace."""
+        self._engine = engine
+        self._workflows = workflows
+        self._may_use = may_use
+
+    async def submit(self, known: Known) -> None:
+        """Submit the run of a resource; to repeat it does nothing.
+
+        Raises NotYetError when it waits for another resource, RejectedError when it can never be.
+        """
+        submission = await self._submission(known)
+        planned = await self._engine.plan(submission)
+        pool = submission.pool or (planned.info.pool if planned.info else None)
+        self._check_pool(pool, known.namespace)
+        await self._engine.submit(submission)
+
+    def _check_pool(self, pool: str | None, namespace: str) -> None:
+        if pool is not None and not self._may_use(pool, namespace):
+            raise RejectedError(
+                f"the pool {pool!r} does not allow runs of namespace {namespace!r}",
+                remedy="name another in spec.pool, or add the namespace to the pool's"
+                " allowedNamespaces",
+            )
+
+    async def _submission(self, known: Known) -> Submission:
+        try:
+            spec = WorkflowRunSpec.model_validate(known.spec)
+        except ValidationError as error:
+            raise RejectedError(f"the spec cannot be read: {error}") from error
+        function: str | None
+        if spec.workflow_ref is not None:
+            found = self._workflows.get(known.namespace, spec.workflow_ref.name)
+            if found is None:
+                name = spec.workflow_ref.name
+                raise NotYetError(
+                    "WorkflowNotFound", f"there is no Workflow {name!r} in {known.namespace!r} yet"
+                )
+            if found.function is None:
+                raise NotYetError("WorkflowNotReady", found.problem or "it is not evaluated yet")
+            files, function, pool = found.files, found.function, spec.pool or found.pool
+        elif spec.source is not None:
+            files, function, pool = spec.source.inline.files(), spec.function, spec.pool
+        else:
+            raise RejectedError("neither workflowRef nor source is given")
+        return Submission(
+            workflow=function or await self._only_function(files),
+            files=files,
+            inputs=dict(spec.inputs or {}),
+            text_inputs=True,
+            trigger=spec.trigger,
+            pool=pool,
+            priority=spec.priority,
+            timeout=_seconds(spec.timeout_seconds),
+            queue_timeout=_seconds(spec.queue_timeout_seconds),
+            idempotency_key=f"wfr:{known.uid}",
+            id=RunId(known.uid),
+            namespace=known.namespace,
+        )
+
+    async def _only_function(self, files: Mapping[str, str]) -> str:
+        info, problem = chosen(await self._engine.describe(files), None)
+        if info is None:
+            raise RejectedError(problem)
+        return info.name
+
+
+def said(error: RejectedError) -> str:
+    """Return an error with every place that it names."""
+    diagnostics = error.details.get("diagnostics")
+    if isinstance(diagnostics, list) and diagnostics:
+        return "\n".join(
+            f"{d['file']}:{d['line']}: {d['message']}" for d in diagnostics if isinstance(d, dict)
+        )
+    return error.message + (f"; {error.remedy}" if error.remedy else "")
+
+
+def _seconds(value: int | None) -> timedelta | None:
+    return None if value is None else timedelta(seconds=value)
