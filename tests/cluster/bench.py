@@ -15,6 +15,7 @@ from pathlib import Path
 
 import aiohttp
 from cluster.bed.namespaces import network_of
+from cluster.bed.node import GATEWAY
 from cluster.bed.places import places
 from cluster.bed.state import find_running
 from cluster.operating import RUNNERS, Cluster, Operator, operator_at, until, workflow_run
@@ -73,7 +74,7 @@ def _is_complete(run: dict) -> bool:
 async def _measure(cluster: Cluster, operator: Operator, count: int) -> list[dict[str, float]]:
     headers = {"Authorization": f"Bearer {operator.token()}", "Accept": "text/event-stream"}
     base = f"http://127.0.0.1:{operator.api_port}"
-    login = find_login({"KUBECONFIG": cluster.running.inner_kubeconfig})
+    login = find_login({"KUBECONFIG": cluster.kubeconfig})
     results = []
     async with ApiClient(login) as api, aiohttp.ClientSession(base, headers=headers) as http:
         for _ in range(count):
@@ -110,7 +111,7 @@ def main(count: int) -> None:
     if running is None:
         sys.exit("the cluster is not up; `make cluster-up` starts it")
     with tempfile.TemporaryDirectory() as folder, network_of(running.init):
-        cluster = Cluster(running)
+        cluster = Cluster(running.inner_kubeconfig, image=running.runner_image, gateway=GATEWAY)
         cluster.install(Path(__file__).parents[2] / "crds")
         postgres = EmbeddedPostgres(Path(folder) / "postgres")
         with asyncio.Runner() as runner:

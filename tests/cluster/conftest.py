@@ -15,11 +15,13 @@ import yaml
 from cluster.bed.__main__ import down, up
 from cluster.bed.control_plane import ControlPlane, Listening, control_programs
 from cluster.bed.namespaces import network_of
+from cluster.bed.node import GATEWAY
 from cluster.bed.places import places
 from cluster.bed.processes import Processes
 from cluster.bed.say import BedError
 from cluster.bed.state import find_running
-from cluster.operating import RUNNERS, Cluster, Operator, operator_at
+from cluster.operating import RUNNERS, RUNTIME, Cluster, Operator, operator_at
+from cluster.played import PlayedNode
 
 from plue.kube.client import ApiClient, Place
 from plue.kube.login import find_login
@@ -50,8 +52,8 @@ def cannot(why: str) -> None:
 
 
 @pytest.fixture(scope="session")
-def api_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Give the kubeconfig of an API server with our resources, and without a node."""
+def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
+    """Give an API server with our resources, and without a node."""
     folder = tmp_path_factory.mktemp("control-plane")
     processes = Processes(folder / "logs")
     try:
@@ -62,12 +64,19 @@ def api_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             listening=Listening.anywhere(),
         )
         plane.start(node="none")
+        plane.start_controllers("namespace-controller", "garbage-collector-controller")
         asyncio.run(_install(plane.kubeconfig))
-        yield plane.kubeconfig
+        yield plane
     except BedError as error:
         cannot(str(error))
     finally:
         processes.stop()
+
+
+@pytest.fixture(scope="session")
+def api_server(control_plane: ControlPlane) -> Path:
+    """Give the kubeconfig of an API server with our resources, and without a node."""
+    return control_plane.kubeconfig
 
 
 async def _install(kubeconfig: Path) -> None:
@@ -113,7 +122,7 @@ def cluster() -> Iterator[Cluster]:
         raise
     try:
         with network_of(running.init):
-            node = Cluster(running)
+            node = Cluster(running.inner_kubeconfig, image=running.runner_image, gateway=GATEWAY)
             node.install(CRDS)
             yield node
     finally:
@@ -141,3 +150,36 @@ def operator(
         yield at_work
     cluster.kubectl("delete", "rp,pod", "--all", "-n", RUNNERS, "--grace-period=1")
     cluster.kubectl("delete", "wfr,wf", "--all", "-n", "default")
+
+
+@pytest.fixture(scope="session")
+def bare(api_server: Path) -> Cluster:
+    """Give a cluster without a node, in which what an operator needs stands."""
+    cluster = Cluster(str(api_server), image="played", gateway="127.0.0.1")
+    cluster.install(CRDS)
+    cluster.apply(*RUNTIME)
+    return cluster
+
+
+@pytest.fixture(scope="session")
+def node(bare: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[PlayedNode]:
+    """Give the played node of that cluster."""
+    with PlayedNode(bare, tmp_path_factory.mktemp("node")) as node:
+        yield node
+
+
+@pytest.fixture
+def at_work(
+    bare: Cluster, node: PlayedNode, postgres_dsn: str, tmp_path: Path
+) -> Iterator[Operator]:
+    """Give an operator of this test's own, on the played node, with a pool of two warm runners."""
+    del node
+    with operator_at(bare, postgres_dsn, tmp_path, port=0) as operator:
+        bare.pool("default", warm=2, maximum=6)
+        bare.wait("condition=Ready", "rp", "default", 60, RUNNERS)
+        try:
+            yield operator
+        finally:
+            bare.kubectl("delete", "wfr,wf", "--all", "-A", "--wait=false")
+            bare.kubectl("delete", "rp", "--all", "-n", RUNNERS, "--wait=false")
+            bare.kubectl("delete", "pod", "--all", "-n", RUNNERS, "--grace-period=1")

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -17,10 +18,8 @@ from uuid import uuid4
 
 import yaml
 from cluster.bed.build import find_kubectl
-from cluster.bed.node import GATEWAY
-from cluster.bed.state import Running
 
-__all__ = ["RUNNERS", "Cluster", "Operator", "workflow_run"]
+__all__ = ["RUNNERS", "RUNTIME", "Cluster", "Operator", "workflow_run"]
 
 RUNNERS = "plue-runners"
 
@@ -57,6 +56,16 @@ _STANDING = [
     },
 ]
 
+RUNTIME = [
+    {
+        "apiVersion": "node.k8s.io/v1",
+        "kind": "RuntimeClass",
+        "metadata": {"name": "gvisor"},
+        "handler": "runsc",
+    },
+]
+"""What a node brings along and a cluster without one lacks."""
+
 
 def workflow_run(source: str, **spec: Any) -> dict[str, Any]:
     """Return a WorkflowRun of this source alone, with a name of its own."""
@@ -69,16 +78,18 @@ def workflow_run(source: str, **spec: Any) -> dict[str, Any]:
 
 
 class Cluster:
-    """The node as a test uses it, from within its network."""
+    """A cluster as a test uses it; a real node's from within its network."""
 
-    def __init__(self, running: Running) -> None:
-        """Speak to the cluster that is up."""
-        self.running = running
+    def __init__(self, kubeconfig: str, *, image: str, gateway: str) -> None:
+        """Speak to the cluster of *kubeconfig*; pods of *image* find a gateway at that host."""
+        self.kubeconfig = kubeconfig
+        self.image = image
+        self.gateway = gateway
 
     def kubectl(self, *arguments: str, given: Any = None, check: bool = True) -> str:
         """Return what kubectl says; *given* goes in as JSON. An error of it fails the test."""
         done = subprocess.run(
-            [find_kubectl(), f"--kubeconfig={self.running.inner_kubeconfig}", *arguments],
+            [find_kubectl(), f"--kubeconfig={self.kubeconfig}", *arguments],
             input=None if given is None else json.dumps(given),
             capture_output=True,
             text=True,
@@ -132,7 +143,7 @@ class Cluster:
                 "spec": {
                     "warm": warm,
                     "max": maximum,
-                    "image": self.running.runner_image,
+                    "image": self.image,
                     "imagePullPolicy": "Never",
                     "resources": {
                         "requests": {"cpu": "10m", "memory": "64Mi"},
@@ -146,13 +157,15 @@ class Cluster:
 
 @dataclass(slots=True)
 class Operator:
-    """One `plue operator` process on the node's own network."""
+    """One `plue operator` process in the cluster's own network."""
 
     cluster: Cluster
     dsn: str
     folder: Path
     api_port: int = 8700
     gateway_port: int = 8701
+    kubeconfig: str = ""
+    """Another way to the API server than the cluster's own."""
     _process: subprocess.Popen[bytes] | None = None
     _token: str = field(default="")
 
@@ -166,11 +179,11 @@ class Operator:
         environment = {
             name: value for name, value in os.environ.items() if not name.startswith("PLUE_")
         } | {
-            "KUBECONFIG": self.cluster.running.inner_kubeconfig,
+            "KUBECONFIG": self.kubeconfig or self.cluster.kubeconfig,
             "PLUE_DATABASE": self.dsn,
             "PLUE_DATA": str(self.folder / "data"),
-            "PLUE_GATEWAY_URL": f"http://{GATEWAY}:{self.gateway_port}",
-            "PLUE_GATEWAY_LISTEN": f"{GATEWAY}:{self.gateway_port}",
+            "PLUE_GATEWAY_URL": f"http://{self.cluster.gateway}:{self.gateway_port}",
+            "PLUE_GATEWAY_LISTEN": f"{self.cluster.gateway}:{self.gateway_port}",
             "PLUE_API_LISTEN": f"127.0.0.1:{self.api_port}",
         }
         program = "from plue.cli.main import main; main()"
@@ -271,12 +284,21 @@ def until(
 
 @contextmanager
 def operator_at(
-    cluster: Cluster, dsn: str, folder: Path, *, port: int = 8700
+    cluster: Cluster, dsn: str, folder: Path, *, port: int = 8700, kubeconfig: str = ""
 ) -> Iterator[Operator]:
-    """Give an operator that is ready, at *port* and the next; it is ended afterwards."""
-    operator = Operator(cluster, dsn, folder, port, port + 1)
+    """Give an operator that is ready, at *port* and the next, or at free ones for 0.
+
+    It is ended afterwards; *kubeconfig* is another way to the API server than the cluster's own.
+    """
+    ports = (port, port + 1) if port else _free_ports()
+    operator = Operator(cluster, dsn, folder, *ports, kubeconfig)
     try:
         operator.start()
         yield operator
     finally:
         operator.kill()
+
+
+def _free_ports() -> tuple[int, int]:
+    with socket.create_server(("127.0.0.1", 0)) as a, socket.create_server(("127.0.0.1", 0)) as b:
+        return a.getsockname()[1], b.getsockname()[1]

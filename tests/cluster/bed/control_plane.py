@@ -45,7 +45,7 @@ class Listening:
 
 
 def control_programs(places: Places) -> dict[str, list[str]]:
-    """Return the command of etcd and of the API server: prebuilt ones first."""
+    """Return the commands of etcd and of the API server: prebuilt ones first."""
     names = ("etcd", "kube-apiserver")
     if assets := os.environ.get("KUBEBUILDER_ASSETS"):
         found = {name: [str(Path(assets) / name)] for name in names}
@@ -54,7 +54,7 @@ def control_programs(places: Places) -> dict[str, list[str]]:
             raise BedError(f"KUBEBUILDER_ASSETS is set, but there is no {', '.join(missing)}")
         return found
     control = str(build_control(places))
-    return {name: [control, name] for name in names}
+    return {name: [control, name] for name in (*names, "kube-controller-manager")}
 
 
 class ControlPlane:
@@ -96,6 +96,22 @@ class ControlPlane:
         self._start_api_server()
         write_kubeconfig(self.kubeconfig, self.url, self.token)
         wait_for("the API server", self._is_ready, seconds=90, check=self._processes.check)
+
+    def start_controllers(self, *names: str) -> None:
+        """Start these controllers of Kubernetes, where their program is at hand."""
+        program = self._programs.get("kube-controller-manager")
+        if program is None:
+            return
+        self._processes.start(
+            "kube-controller-manager",
+            [
+                *program,
+                f"--kubeconfig={self.kubeconfig}",
+                "--leader-elect=false",
+                f"--controllers={','.join(names)}",
+                "--secure-port=0",
+            ],
+        )
 
     def _write_credentials(self, node: str) -> None:
         (self._folder / "tokens.csv").write_text(
