@@ -8,6 +8,7 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from uuid import uuid4
 
 import psycopg
 import pytest
@@ -22,6 +23,7 @@ from cluster.bed.say import BedError
 from cluster.bed.state import find_running
 from cluster.operating import RUNNERS, RUNTIME, Cluster, Operator, operator_at
 from cluster.played import PlayedNode
+from psycopg import sql
 
 from plue.kube.client import ApiClient, Place
 from plue.kube.login import find_login
@@ -168,13 +170,20 @@ def node(bare: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pl
         yield node
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def at_work(
-    bare: Cluster, node: PlayedNode, postgres_dsn: str, tmp_path: Path
+    bare: Cluster,
+    node: PlayedNode,
+    postgres_server: EmbeddedPostgres,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Operator]:
-    """Give an operator of this test's own, on the played node, with a pool of two warm runners."""
-    del node
-    with operator_at(bare, postgres_dsn, tmp_path, port=0) as operator:
+    """Give an operator of these tests' own on the played node, with a pool of two warm runners."""
+    assert node.failure is None
+    name = f"operator_{uuid4().hex[:12]}"
+    with psycopg.connect(postgres_server.dsn("postgres"), autocommit=True) as connection:
+        connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+    folder = tmp_path_factory.mktemp("operator")
+    with operator_at(bare, postgres_server.dsn(name), folder, port=0) as operator:
         bare.pool("default", warm=2, maximum=6)
         bare.wait("condition=Ready", "rp", "default", 60, RUNNERS)
         try:

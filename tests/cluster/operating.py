@@ -19,7 +19,7 @@ from uuid import uuid4
 import yaml
 from cluster.bed.build import find_kubectl
 
-__all__ = ["RUNNERS", "RUNTIME", "Cluster", "Operator", "workflow_run"]
+__all__ = ["RUNNERS", "RUNTIME", "Cluster", "Operator", "a_workflow", "run_of", "workflow_run"]
 
 RUNNERS = "plue-runners"
 
@@ -73,6 +73,23 @@ def workflow_run(source: str, **spec: Any) -> dict[str, Any]:
         "apiVersion": "plue.dev/v1alpha1",
         "kind": "WorkflowRun",
         "metadata": {"name": f"run-{uuid4().hex[:8]}", "namespace": "default"},
+        "spec": {"source": {"inline": {"workflows": {"ci.py": source}}}, **spec},
+    }
+
+
+def run_of(workflow: str, **spec: Any) -> dict[str, Any]:
+    """Return a WorkflowRun of a Workflow, with a name of its own."""
+    run = workflow_run("", **spec)
+    run["spec"] = {"workflowRef": {"name": workflow}, **spec}
+    return run
+
+
+def a_workflow(name: str, source: str, **spec: Any) -> dict[str, Any]:
+    """Return a Workflow of this source."""
+    return {
+        "apiVersion": "plue.dev/v1alpha1",
+        "kind": "Workflow",
+        "metadata": {"name": name, "namespace": "default"},
         "spec": {"source": {"inline": {"workflows": {"ci.py": source}}}, **spec},
     }
 

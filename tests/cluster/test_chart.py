@@ -19,6 +19,7 @@ VALUES: dict[str, dict[str, Any]] = {
         **EXTERNAL,
         "image": {"digest": "sha256:" + "a" * 64},
         "imagePullSecrets": ["registry"],
+        "secretsFrom": ["default", "kube-public"],
         "operator": {"replicas": 2, "priorityClassName": "high"},
         "gateway": {"replicas": 5, "nodeSelector": {"pool": "plue"}},
         "archives": {"existingClaim": "archives"},
@@ -197,3 +198,17 @@ def test_no_right_is_a_wildcard_or_a_secret(tmp_path: Path) -> None:
         for rule in found.get("rules", []) if "Role" in found["kind"] else []:
             assert "*" not in [*rule["apiGroups"], *rule["resources"], *rule["verbs"]]
             assert found["kind"] == "Role" or "secrets" not in rule["resources"]
+
+
+def test_secrets_are_read_where_the_values_say(tmp_path: Path) -> None:
+    """Only in the namespaces of secretsFrom may the servers get Secrets, and only get them."""
+
+    def readable(values: dict[str, Any]) -> set[str]:
+        found = [one for one in _objects(tmp_path, values) if one["kind"] == "Role"]
+        rules = [(one, rule) for one in found for rule in one["rules"]]
+        ours = [(one, rule) for one, rule in rules if one["metadata"]["name"] == "plue-secrets"]
+        assert all(rule["verbs"] == ["get"] for _, rule in ours)
+        return {one["metadata"]["namespace"] for one, _ in ours}
+
+    assert readable(VALUES["everything"]) == {"default", "kube-public"}
+    assert readable(VALUES["a-trial"]) == set()

@@ -3,7 +3,7 @@
 from typing import Any
 from uuid import uuid4
 
-from cluster.operating import RUNNERS, Cluster, Operator, until, workflow_run
+from cluster.operating import RUNNERS, Cluster, Operator, a_workflow, until, workflow_run
 
 HELLO = """
 from plue import workflow
@@ -122,28 +122,19 @@ def test_run_waits_for_its_workflow(cluster: Cluster, operator: Operator) -> Non
     name = run["metadata"]["name"]
     cluster.wait("jsonpath={.status.reason}=WorkflowNotFound", "wfr", name)
     assert _phase(cluster, name) == "Pending"
-    cluster.apply(_workflow(reference, HELLO))
+    cluster.apply(a_workflow(reference, HELLO))
     cluster.wait("condition=Complete", "wfr", name)
-
-
-def _workflow(name: str, source: str) -> dict[str, Any]:
-    return {
-        "apiVersion": "plue.dev/v1alpha1",
-        "kind": "Workflow",
-        "metadata": {"name": name, "namespace": "default"},
-        "spec": {"source": {"inline": {"workflows": {"ci.py": source}}}},
-    }
 
 
 def test_workflow_says_what_is_wrong(cluster: Cluster, operator: Operator) -> None:
     """`Ready` is False with each error's file and line, and True when the source is mended."""
     name = f"mended-{uuid4().hex[:6]}"
-    cluster.apply(_workflow(name, WRONG))
+    cluster.apply(a_workflow(name, WRONG))
     cluster.wait("condition=Ready=False", "wf", name)
     ready = _condition(cluster.get("wf", name), "Ready")
     assert ready["reason"] == "InvalidSource"
     assert ".plue/workflows/ci.py:6" in ready["message"]
-    cluster.apply(_workflow(name, HELLO))
+    cluster.apply(a_workflow(name, HELLO))
     cluster.wait("condition=Ready", "wf", name)
     status = cluster.get("wf", name)["status"]
     assert status["function"] == "ci"

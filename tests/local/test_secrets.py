@@ -57,22 +57,22 @@ async def test_values_come_from_the_environment_and_the_file(root: Path) -> None
     secrets = LocalSecrets(root, environment)
     names = ["TOKEN", "EMPTY", "ENV", "OTHER", "MISSING"]
     expected = {"TOKEN": "from-file", "ENV": "from-env", "OTHER": "env wins"}
-    assert expected == await secrets.values(names)
+    assert expected == await secrets.values(names, {})
     (root / ".plue" / "secrets.env").write_text("MISSING=now\n")
-    assert await secrets.values(["MISSING"]) == {"MISSING": "now"}
-    assert "PLUE_SECRET_X" in secrets.remedy("X")
+    assert await secrets.values(["MISSING"], {}) == {"MISSING": "now"}
+    assert "PLUE_SECRET_X" in secrets.remedy("X", {})
 
 
 async def test_no_file_is_no_secret(tmp_path: Path) -> None:
     """A project without secrets needs nothing."""
-    assert await LocalSecrets(tmp_path, {}).values(["A"]) == {}
+    assert await LocalSecrets(tmp_path, {}).values(["A"], {}) == {}
 
 
 async def test_file_that_others_may_read_is_refused(root: Path) -> None:
     """With the command that mends it."""
     (root / ".plue" / "secrets.env").chmod(0o640)
     with pytest.raises(RejectedError) as caught:
-        await LocalSecrets(root, {}).values(["TOKEN"])
+        await LocalSecrets(root, {}).values(["TOKEN"], {})
     assert "chmod 600" in (caught.value.remedy or "")
 
 
@@ -80,7 +80,7 @@ async def test_file_that_git_tracks_is_refused(root: Path) -> None:
     """What was committed is no secret any more."""
     subprocess.run(["git", "add", "-f", ".plue/secrets.env"], cwd=root, check=True)  # noqa: ASYNC221
     with pytest.raises(RejectedError) as caught:
-        await LocalSecrets(root, {}).values(["TOKEN"])
+        await LocalSecrets(root, {}).values(["TOKEN"], {})
     assert "git rm --cached" in (caught.value.remedy or "")
 
 

@@ -197,8 +197,10 @@ class Submission:
     """A run to be made, as API and operator hand it to the engine.
 
     ``files`` are the source (path → text); ``id`` is given by who must be able to repeat the
-    submission (a resource's UID), else made. ``text_inputs`` says that the inputs are a command
-    line's text, to be parsed by their declared types. ``pool`` outranks the workflow's own.
+    submission (a resource's UID), else made. ``secrets_from`` says to whoever resolves secrets
+    which this run may have: names and places, never values. ``text_inputs`` says that the inputs
+    are a command line's text, to be parsed by their declared types. ``pool`` outranks the
+    workflow's own.
     """
 
     workflow: str
@@ -212,6 +214,7 @@ class Submission:
     priority: int = 0
     timeout: timedelta | None = None
     queue_timeout: timedelta | None = None
+    secrets_from: Mapping[str, JsonValue] = field(default_factory=dict)
     idempotency_key: str | None = None
     rerun_of: RunId | None = None
     id: RunId | None = None

@@ -23,9 +23,14 @@ __all__ = [
     "NoSecrets",
     "Repository",
     "Secrets",
+    "SecretsFrom",
     "SeenRunner",
     "Sessions",
 ]
+
+
+SecretsFrom = Mapping[str, JsonValue]
+"""What says which secrets a run may have, in the words of who resolves them; never values."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,26 +127,28 @@ class Sessions(Protocol):
 class Secrets(Protocol):
     """Where the values of secrets come from. They are never stored by the engine."""
 
-    async def values(self, names: Collection[str]) -> Mapping[str, str]:
-        """Return the values of those of *names* that there are.
+    async def values(self, names: Collection[str], allowed: SecretsFrom) -> Mapping[str, str]:
+        """Return the values of those of *names* that there are, and that a run may have.
 
-        Raises RejectedError when where they lie is not safe; it says how to make it so.
+        *allowed* is what its submission's ``secrets_from`` says. Raises RejectedError when where
+        they lie is not safe; it says how to make it so. Raises UnavailableError.
         """
 
-    def remedy(self, name: str) -> str:
+    def remedy(self, name: str, allowed: SecretsFrom) -> str:
         """Say how the secret *name* is given its value."""
 
 
 class NoSecrets:
     """A server without secrets."""
 
-    async def values(self, names: Collection[str]) -> Mapping[str, str]:
+    async def values(self, names: Collection[str], allowed: SecretsFrom) -> Mapping[str, str]:
         """Return nothing."""
-        del names
+        del names, allowed
         return {}
 
-    def remedy(self, name: str) -> str:
+    def remedy(self, name: str, allowed: SecretsFrom) -> str:
         """Say that there are none."""
+        del allowed
         return f"remove ctx.secrets.{name}: this server has no secrets"
 
 

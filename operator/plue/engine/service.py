@@ -298,7 +298,7 @@ class Engine:
         submission = replace(submission, event=event_of(submission.trigger, submission.event))
         planned = await self.plan(submission)
         plan, info = _complete(planned)
-        await refuse_missing(context.secrets, plan.steps)
+        await refuse_missing(context.secrets, plan.steps, submission.secrets_from)
         if workspace is not None:
             submission = replace(submission, workspace=await workspace())
         await self._recorder.workflow(info, submission.files)
@@ -366,6 +366,7 @@ class Engine:
             cleanup_timeout=_time(info.cleanup_seconds) or settings.cleanup_timeout,
             attempts=info.attempts,
             rerun_of=submission.rerun_of,
+            secrets_from=submission.secrets_from,
             idempotency_key=submission.idempotency_key,
         )
 

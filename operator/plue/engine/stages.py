@@ -35,7 +35,7 @@ from plue.errors import NotFoundError, PlueError, RejectedError, UnavailableErro
 from plue.marks import Mark, reached
 from plue.store.stages import NewStage, Origin, RecordedStage, StageHead
 from plue.wire.events import Reason, RunState
-from plue.wire.plan import Await, Plan
+from plue.wire.plan import Await, Plan, secrets_of
 from plue.wire.stages import Extension, Trouble, extended, extension_of
 
 __all__ = ["Stages"]
@@ -208,7 +208,9 @@ class Stages:
         extension = extension_of(plan, planned.plan)
         try:
             new = [placed.step for placed in extension.steps]
-            await refuse_missing(self._context.secrets, new)
+            if secrets_of(new):
+                allowed = await self._context.runs.secrets_from(head.run)
+                await refuse_missing(self._context.secrets, new, allowed)
         except RejectedError as error:
             message = f"{error.message}; {error.remedy}"
             return _ended(plan, Trouble(reason=Reason.MISSING_SECRET, message=message)), planned

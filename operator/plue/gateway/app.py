@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import secrets
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import partial
 
 import structlog
@@ -35,6 +35,7 @@ from plue.store.queue import OpenAssignment
 from plue.store.runners import HelloAnswer
 from plue.wire import frames
 from plue.wire.events import RunState
+from plue.wire.plan import Step, secrets_of
 
 __all__ = ["Gateway"]
 
@@ -122,8 +123,14 @@ class Gateway:
         if known:
             for runner, extensions in (await self._context.stages.after(known)).items():
                 named = [placed.step for one in extensions for placed in one.steps]
-                secrets = await secrets_for(self._context.secrets, named)
-                await sessions[runner].extend(extensions, held=held, secrets=secrets)
+                values = await self._secrets(runner, named)
+                await sessions[runner].extend(extensions, held=held, secrets=values)
+
+    async def _secrets(self, runner: RunnerId, steps: Sequence[Step]) -> Mapping[str, str]:
+        if not secrets_of(steps):
+            return {}
+        allowed = await self._context.runs.secrets_from_at(runner)
+        return await secrets_for(self._context.secrets, steps, allowed)
 
     def _spawn(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.create_task(work)

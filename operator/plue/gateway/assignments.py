@@ -23,7 +23,7 @@ async def assignment_of(
         run_name=row["name"],
         attempt=found.key.attempt,
         plan=plan,
-        secrets=dict(await secrets_for(secrets, plan.steps)),
+        secrets=dict(await secrets_for(secrets, plan.steps, row["secrets_from"])),
         env=row["env"],
         workspace=Workspace.model_validate(row["workspace"]),
         limits=Limits(

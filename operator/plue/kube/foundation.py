@@ -30,6 +30,7 @@ from plue.gateway.llm.settings import Models
 from plue.kube.client import ApiClient
 from plue.kube.evaluating import RemoteEvaluator
 from plue.kube.login import Login
+from plue.kube.secrets import ClusterSecrets
 from plue.kube.settings import OperatorOptions, address_of
 from plue.store.blobs import Blobs
 from plue.store.database import Database
@@ -76,17 +77,21 @@ class Foundation:
         one: it must end, and the next one fills the new database from the cluster."""
         self._login = login
         self._look_every = look_every
+        self._api: ApiClient | None = None
 
     async def open_api(self) -> ApiClient:
         """Return a client of the cluster's API server."""
-        api = ApiClient(self._login)
-        self.parts.push_async_callback(api.close)
-        return api
+        self._api = ApiClient(self._login)
+        self.parts.push_async_callback(self._api.close)
+        return self._api
 
     async def open_engine(
         self, *, hosts: Sequence[Host] = (), passes: Collection[str] | None = None
     ) -> Engine:
-        """Return an engine on the options' database, not started; *passes* are those it runs."""
+        """Return an engine on the options' database, not started; *passes* are those it runs.
+
+        Secrets are read by the API's client, if there is one.
+        """
         options = self.options
         dsn = options.database.get_secret_value()
         await _prepare_schema(dsn, migrating=options.migrate, alone=options.alone)
@@ -104,6 +109,7 @@ class Foundation:
             evaluator=evaluator,
             blobs=Blobs(options.data / "blobs"),
             hosts=hosts,
+            secrets=None if self._api is None else ClusterSecrets(self._api),
             settings=EngineSettings(
                 pools=(),
                 egress_port=address_of(options.egress_listen)[1],

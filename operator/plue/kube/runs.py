@@ -27,7 +27,7 @@ from plue.kube.announcing import Announcer
 from plue.kube.client import ApiClient
 from plue.kube.objects import RUNS, Known, is_gone, renew, write_status
 from plue.kube.run_status import pending_status, refused_status, status_of
-from plue.kube.submitting import NotYetError, Submitter, said
+from plue.kube.submitting import NotYetError, Submitter, reason_of, said
 from plue.kube.workflows import Workflows
 from plue.resources.workflow_run import Phase
 from plue.wire.events import EventType
@@ -45,6 +45,9 @@ _EVERY = 1.0
 
 _AGAIN = 5.0
 """Seconds until a run that waits for something outside is looked at again."""
+
+_SAID_AFTER = 2
+"""Failures of a submission after which the run says why it waits: most pass sooner."""
 
 _PHASES = frozenset({EventType.RUN_QUEUED, EventType.RUN_CLAIMED, EventType.RUN_STARTED})
 
@@ -232,16 +235,15 @@ class Runs:
             if known.spec.get("cancel"):
                 status = self._refused(known, "Cancelled", "cancelled before it was submitted")
             else:
-                status = pending_status(
-                    error.reason,
-                    error.message,
-                    known.status,
-                    generation=known.generation,
-                    now=self._clock(),
-                )
+                await self._pend(known, error.reason, error.message)
                 self._look(known.uid, _AGAIN)
+                return False
+        except UnavailableError as error:
+            if run.failures >= _SAID_AFTER:
+                await self._pend(known, "Unavailable", error.message)
+            raise
         except RejectedError as error:
-            status = self._refused(known, "InvalidPlan", said(error))
+            status = self._refused(known, reason_of(error), said(error))
         else:
             run.is_submitted = True
             return True
@@ -249,6 +251,12 @@ class Runs:
         await self._announce_end(run)
         _slim(run)
         return False
+
+    async def _pend(self, known: Known, reason: str, message: str) -> None:
+        status = pending_status(
+            reason, message, known.status, generation=known.generation, now=self._clock()
+        )
+        await write_status(self._api, RUNS, known, status)
 
     def _refused(self, known: Known, reason: str, message: str) -> dict[str, Any]:
         return refused_status(

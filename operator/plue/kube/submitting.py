@@ -3,16 +3,18 @@
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 
-from pydantic import ValidationError
+from pydantic import JsonValue, ValidationError
 
 from plue.domain.run import RunId, Submission
 from plue.engine.service import Engine
 from plue.errors import PlueError, RejectedError
 from plue.kube.objects import Known
+from plue.kube.secrets import secrets_of_workflow
 from plue.kube.workflows import Workflows, chosen
 from plue.resources.workflow_run import WorkflowRunSpec
+from plue.wire.events import Reason
 
-__all__ = ["NotYetError", "Submitter", "said"]
+__all__ = ["NotYetError", "Submitter", "reason_of", "said"]
 
 
 class NotYetError(PlueError):
@@ -60,6 +62,7 @@ class Submitter:
         except ValidationError as error:
             raise RejectedError(f"the spec cannot be read: {error}") from error
         function: str | None
+        secrets: Mapping[str, JsonValue] = {}
         if spec.workflow_ref is not None:
             found = self._workflows.get(known.namespace, spec.workflow_ref.name)
             if found is None:
@@ -70,6 +73,7 @@ class Submitter:
             if found.function is None:
                 raise NotYetError("WorkflowNotReady", found.problem or "it is not evaluated yet")
             files, function, pool = found.files, found.function, spec.pool or found.pool
+            secrets = secrets_of_workflow(known.namespace, spec.workflow_ref.name, found.secrets)
         elif spec.source is not None:
             files, function, pool = spec.source.inline.files(), spec.function, spec.pool
         else:
@@ -84,6 +88,7 @@ class Submitter:
             priority=spec.priority,
             timeout=_seconds(spec.timeout_seconds),
             queue_timeout=_seconds(spec.queue_timeout_seconds),
+            secrets_from=secrets,
             idempotency_key=f"wfr:{known.uid}",
             id=RunId(known.uid),
             namespace=known.namespace,
@@ -94,6 +99,12 @@ class Submitter:
         if info is None:
             raise RejectedError(problem)
         return info.name
+
+
+def reason_of(error: RejectedError) -> str:
+    """Return the one word for why a run can never be."""
+    is_secret = (error.field or "").startswith("secrets.")
+    return (Reason.MISSING_SECRET if is_secret else Reason.INVALID_PLAN).value
 
 
 def said(error: RejectedError) -> str:

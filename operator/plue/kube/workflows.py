@@ -15,7 +15,7 @@ from plue.kube.announcing import Announcer
 from plue.kube.client import ApiClient
 from plue.kube.conditions import Fact, conditions_of
 from plue.kube.objects import WORKFLOWS, Known, is_gone, write_status
-from plue.resources.parts import ConditionType
+from plue.resources.parts import ConditionType, SecretReference
 from plue.resources.workflow import WorkflowSpec
 
 __all__ = ["Registered", "Workflows", "chosen", "lines_of"]
@@ -32,6 +32,7 @@ class Registered:
     function: str | None
     pool: str | None
     problem: str | None
+    secrets: Sequence[SecretReference] = ()
 
 
 class Workflows:
@@ -139,7 +140,9 @@ class Workflows:
         info, problem = chosen(described, spec.function)
         if info is None:
             return self._unready(known, "InvalidSource", problem or "", nothing)
-        registered = Registered(known.generation, files, info.name, spec.pool, None)
+        registered = Registered(
+            known.generation, files, info.name, spec.pool, None, spec.secrets or ()
+        )
         message = f"{info.name} of {info.file}"
         return Fact.ready("Evaluated", message), _described(info), registered
 

@@ -14,6 +14,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Final
 
+from plue.engine.ports import SecretsFrom
 from plue.errors import RejectedError
 
 __all__ = ["SECRETS_FILE", "LocalSecrets", "parse_secrets"]
@@ -39,16 +40,21 @@ class LocalSecrets:
             if name.startswith(_PREFIX) and value
         }
 
-    async def values(self, names: Collection[str]) -> Mapping[str, str]:
-        """Return the values of those of *names* that there are. Raises RejectedError."""
+    async def values(self, names: Collection[str], allowed: SecretsFrom) -> Mapping[str, str]:
+        """Return the values of those of *names* that there are. Raises RejectedError.
+
+        All are there for every run: they are the secrets of who started the server.
+        """
+        del allowed
         found = {name: self._given[name] for name in names if name in self._given}
         if len(found) < len(names):
             lines = await asyncio.to_thread(self._read)
             found = {name: lines[name] for name in names if lines.get(name)} | found
         return found
 
-    def remedy(self, name: str) -> str:
+    def remedy(self, name: str, allowed: SecretsFrom) -> str:
         """Say how the secret *name* is given its value."""
+        del allowed
         return (
             f"write {name}=… into {SECRETS_FILE} (mode 600, ignored by git), or start `plue up`"
             f" with the variable {_PREFIX}{name}"

@@ -25,6 +25,7 @@ __all__ = [
     "Quantity",
     "ReasonWord",
     "Rule",
+    "SecretReference",
     "cel_name",
     "checked",
     "unchanging",
@@ -118,6 +119,30 @@ Quantity = Annotated[
     ),
 ]
 """An amount as Kubernetes writes it: ``500m``, ``1Gi``. Always text, so that rules can read it."""
+
+
+class SecretReference(Part):
+    """A secret of a workflow, and the key of a Secret that holds it."""
+
+    name: str = Field(
+        min_length=1,
+        max_length=100,
+        pattern=r"^[A-Za-z][A-Za-z0-9_]*$",
+        description="Its name in the workflow: ctx.secrets.NAME.",
+    )
+    secret_name: str = Field(
+        min_length=1,
+        max_length=253,
+        pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$",
+        description="The Secret of the same namespace. It must let runs have it, by a label.",
+    )
+    key: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=253,
+        pattern=r"^[-._A-Za-z0-9]+$",
+        description="The key in the Secret; the same as name when it is left out.",
+    )
 
 
 class ConditionType(StrEnum):

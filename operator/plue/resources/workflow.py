@@ -5,7 +5,15 @@ from typing import Annotated
 
 from pydantic import ConfigDict, Field, JsonValue
 
-from plue.resources.parts import Conditions, Message, ObjectName, Part, Rule, checked
+from plue.resources.parts import (
+    Conditions,
+    Message,
+    ObjectName,
+    Part,
+    Rule,
+    SecretReference,
+    checked,
+)
 
 __all__ = [
     "Function",
@@ -122,6 +130,13 @@ class WorkflowSpec(Part):
     pool: ObjectName | None = Field(
         default=None,
         description="The RunnerPool of its runs; without it the one that the decorator names.",
+    )
+    secrets: list[SecretReference] | None = Field(
+        default=None,
+        max_length=64,
+        description="The secrets that its runs may have, from Secrets of this namespace that carry"
+        ' the label workflow.plue.dev/NAME: "true", where NAME is this Workflow\'s name.',
+        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
     )
 
 

@@ -3,7 +3,7 @@
 import re
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
@@ -57,6 +57,7 @@ class NewRun:
     attempts: int
     rerun_of: RunId | None
     idempotency_key: str | None
+    secrets_from: Mapping[str, JsonValue] = field(default_factory=dict)
 
 
 class RunStore:
@@ -156,9 +157,22 @@ class RunStore:
             workspace=Workspace.model_validate(row["workspace"]),
             priority=row["priority"],
             timeout=row["run_timeout"],
+            secrets_from=row["secrets_from"],
             rerun_of=run,
             namespace=row["namespace"],
         )
+
+    async def secrets_from(self, run: RunId) -> Mapping[str, JsonValue]:
+        """Return where a run's secrets may come from; nothing for a run that there is not."""
+        row = await self._database.row("get_secrets_from", {"id": run})
+        found: Mapping[str, JsonValue] = {} if row is None else row["secrets_from"]
+        return found
+
+    async def secrets_from_at(self, runner: RunnerId) -> Mapping[str, JsonValue]:
+        """Return the same of the run that a runner executes."""
+        row = await self._database.row("get_secrets_from_at", {"runner": runner})
+        found: Mapping[str, JsonValue] = {} if row is None else row["secrets_from"]
+        return found
 
     async def page(self, which: RunFilter) -> RunPageOf:
         """Return one page of runs, newest first."""
@@ -232,6 +246,7 @@ def _row_of(run: NewRun) -> dict[str, Any]:
         "attempts": run.attempts,
         "rerun_of": run.rerun_of,
         "idempotency_key": run.idempotency_key,
+        "secrets_from": run.secrets_from,
         "plan": run.plan,
         "steps": [
             {

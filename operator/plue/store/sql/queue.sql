@@ -57,6 +57,7 @@ SELECT c.id AS run_id, c.attempt, c.runner_id, c.gateway, c.last_event, c.time, 
 -- What runners that are claimed, and sit at this gateway, are to be told. A row per assignment.
 SELECT r.id AS run_id, r.name, r.workflow, r.number, r.attempt, r.runner_id, r.state, r.acked,
        r.trigger, r.cleanup_timeout, a.plan, s.inputs, s.event, s.workspace, s.env,
+       s.secrets_from,
        COALESCE(p.egress, '{}') <> '{}' AS egress
   FROM workflow_runs r
   JOIN workflow_attempts a ON a.run_id = r.id AND a.attempt = r.attempt

@@ -6,7 +6,7 @@ WITH given AS MATERIALIZED (
         id uuid, namespace text, workflow text, revision text, trigger text, pool text,
         priority integer, run_timeout interval, queue_timeout interval, cleanup_timeout interval, inputs json,
         event json, workspace json, env json, attempts integer, rerun_of uuid,
-        idempotency_key text, plan json, steps json, digest text, awaits json, awaited text[],
+        idempotency_key text, secrets_from json, plan json, steps json, digest text, awaits json, awaited text[],
         queued_body text, plan_body text)
 ), run AS (
     INSERT INTO workflow_runs (id, namespace, workflow, revision, trigger, pool, priority,
@@ -21,8 +21,8 @@ WITH given AS MATERIALIZED (
     RETURNING id, log_day
 ), spec AS (
     INSERT INTO workflow_run_specs (run_id, inputs, event, workspace, env, attempts, rerun_of,
-                                    idempotency_key)
-    SELECT id, inputs, event, workspace, env, attempts, rerun_of, idempotency_key
+                                    idempotency_key, secrets_from)
+    SELECT id, inputs, event, workspace, env, attempts, rerun_of, idempotency_key, secrets_from
       FROM run JOIN given USING (id)
 ), attempt AS (
     INSERT INTO workflow_attempts (run_id, attempt, plan)
@@ -66,11 +66,18 @@ SELECT r.id, r.number, r.name, r.namespace, r.workflow, r.revision, r.state, r.r
   FROM workflow_runs r WHERE r.id = %(id)s;
 
 -- name: get_spec
-SELECT s.inputs, s.event, s.workspace, s.outputs, s.attempts, s.rerun_of, r.runner_id,
+SELECT s.inputs, s.event, s.workspace, s.outputs, s.attempts, s.rerun_of, s.secrets_from, r.runner_id,
        r.revision, r.namespace, r.workflow, r.trigger, r.priority, r.run_timeout, r.log_day,
        r.last_event
   FROM workflow_run_specs s JOIN workflow_runs r ON r.id = s.run_id
  WHERE s.run_id = %(id)s;
+
+-- name: get_secrets_from
+SELECT secrets_from FROM workflow_run_specs WHERE run_id = %(id)s;
+
+-- name: get_secrets_from_at
+SELECT s.secrets_from FROM workflow_run_specs s JOIN workflow_runs r ON r.id = s.run_id
+ WHERE r.state IN ('claimed', 'running') AND r.runner_id = %(runner)s;
 
 -- name: get_steps
 -- The steps of one attempt, in the order of the plan.
