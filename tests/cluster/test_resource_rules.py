@@ -20,6 +20,8 @@ SPECS: dict[str, Json] = {
 
 _URL = "https://"
 
+_HOST = r"\.)+"  # a pattern that wants a dot wants a host's name
+
 
 # ── every bound, from the schema itself ──────────────────────────────────────────────────────────
 
@@ -31,6 +33,9 @@ def _text(schema: Json, length: int, which: int = 0) -> str:
     if "isQuantity" in str(schema.get("x-kubernetes-validations")):
         return "1" * length
     tail = "" if which == 0 else f"{which}"
+    if _HOST in schema.get("pattern", ""):
+        length = max(length - len(tail), 3)
+        return "a" * (1 - length % 2) + ("a." * length)[: length - 1 + length % 2] + tail
     return "a" * max(length - len(tail), 0) + tail
 
 
@@ -335,6 +340,7 @@ async def test_defaults_are_filled_in(api: ApiClient) -> None:
         "workspaceSize": "10Gi",
         "tmpSize": "1Gi",
         "allowedNamespaces": ["*"],
+        "egress": [],
     }
 
 
