@@ -114,6 +114,24 @@ async def test_a_cut_session_resumes_where_the_store_is(server: Server) -> None:
     assert list(range(1, 9)) == [e.n for e in await server.events(run)]
 
 
+async def test_known_events_are_acknowledged_again(server: Server) -> None:
+    """Who sends what is stored does not know it, and may wait for nothing else."""
+    run = await queue(server)
+    async with connected(server.url, *await server.runner()) as runner:
+        await runner.hello()
+        await runner.hear(frames.Welcome)
+        assignment = await runner.take()
+        await runner.events(assignment, hello_events()[:1])
+        assert (await runner.hear(frames.Ack)).through == 1
+        await runner.events(assignment, hello_events()[:1])
+        assert (await runner.hear(frames.Ack)).through == 1
+        await runner.events(assignment, hello_events())
+        assert (await runner.hear(frames.Ack)).through == 3
+        await runner.finish(assignment, 3)
+        await runner.hear(frames.Done)
+    assert list(range(1, 9)) == [e.n for e in await server.events(run)]
+
+
 async def test_a_newer_session_revokes_the_older(server: Server) -> None:
     """Two sockets of one runner: the older is closed, the newer goes on."""
     identity = await server.runner()

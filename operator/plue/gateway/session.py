@@ -245,6 +245,7 @@ class Session:
         self._check(frame)
         fresh = [event for event in frame.events if event.n > self._acked]
         if not fresh:
+            self._acknowledge_again(frame, size)
             return
         if fresh[0].n != self._acked + 1:
             raise ConflictError(f"event {self._acked + 1} is missing")
@@ -253,6 +254,17 @@ class Session:
         key = self._key(frame.run, frame.attempt)
         future = self._recorder.append(key, fresh, answers=bool(self._asked) and _answers(fresh))
         self._wait(future, ack, size)
+
+    def _acknowledge_again(self, frame: frames.Events, size: int) -> None:
+        """Answer events that are stored, or on their way there, to a runner that does not know.
+
+        It may have been welcomed just before they were stored, and its first step waits for the
+        answer. After all that is on its way: nothing is acknowledged before it is stored.
+        """
+        stored: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        stored.set_result(None)
+        ack = frames.Ack(run=frame.run, attempt=frame.attempt, through=self._acked)
+        self._wait(stored, ack, size)
 
     def _check(self, frame: frames.Events) -> None:
         """Refuse what a runner of this assignment cannot say. Raises ConflictError."""
