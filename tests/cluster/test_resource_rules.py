@@ -341,6 +341,7 @@ async def test_defaults_are_filled_in(api: ApiClient) -> None:
         "tmpSize": "1Gi",
         "allowedNamespaces": ["*"],
         "egress": [],
+        "recycleSeconds": 86400,
     }
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from plue.domain.run import RunDetails, RunId, RunnerId, RunView, StepView
 from plue.kube.conditions import Fact, conditions_of
+from plue.kube.nodes import Nodes
 from plue.kube.pod_state import PodEnd, end_of, shortage_of
 from plue.kube.pod_template import PoolIdentity, RunnerPlacing, runner_pod, template_hash
 from plue.kube.run_status import status_of
@@ -259,3 +260,36 @@ def test_unchanged_run_gives_the_same_status() -> None:
     first = status_of(run, {}, generation=1, now=NOW)
     again = status_of(run, first, generation=1, now=NOW + timedelta(hours=1))
     assert again == first
+
+
+def _node(name: str, *, ready: str = "True", closed: bool = False) -> dict[str, Any]:
+    return {
+        "metadata": {"name": name},
+        "spec": {"unschedulable": True} if closed else {},
+        "status": {"conditions": [{"type": "Ready", "status": ready}]},
+    }
+
+
+@pytest.mark.parametrize(
+    ("body", "deleted", "expected"),
+    [
+        pytest.param(_node("a"), False, (False, False), id="well"),
+        pytest.param(_node("a", ready="Unknown"), False, (True, False), id="silent"),
+        pytest.param(_node("a", ready="False"), False, (False, False), id="says-it-is-not-well"),
+        pytest.param(_node("a", closed=True), False, (False, True), id="cordoned"),
+        pytest.param(_node("a"), True, (True, False), id="deleted"),
+    ],
+)
+def test_node_is_lost_when_nobody_hears_of_it(
+    body: dict[str, Any], deleted: bool, expected: tuple[bool, bool]
+) -> None:
+    """Silence and deletion are losses, trouble is none; a cordoned node takes nothing new."""
+    nodes = Nodes()
+    assert not nodes.is_lost("a")
+    told: list[bool] = []
+    nodes.on_change = lambda: told.append(True)
+    nodes.saw(body, deleted=deleted)
+    assert (nodes.is_lost("a"), nodes.is_closed("a")) == expected
+    assert bool(told) == any(expected)
+    nodes.saw(_node("a"), deleted=False)
+    assert (nodes.is_lost("a"), nodes.is_closed("a")) == (False, False)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from datetime import timedelta
 
 from plue.domain.lost import EndRun, LostRun, NextAttempt, SameAttempt, verdict_on_lost
@@ -104,6 +105,18 @@ async def _ended_by_hosts(hosts: Sequence[Host], silent: Collection[RunnerId]) -
     return {runner for _, runner in ours}
 
 
+async def _unreachable(hosts: Sequence[Host]) -> dict[RunnerId, SeenRunner]:
+    """Return the runners of which nobody can say what they do, and why."""
+    seen = [runner for host in hosts for runner in await host.observe()]
+    return {runner.id: runner for runner in seen if runner.state == "unreachable"}
+
+
+def _explained(run: LostRun, seen: SeenRunner | None) -> LostRun:
+    if seen is None or seen.reason is None or run.runner_reason is not None:
+        return run
+    return replace(run, runner_reason=seen.reason, runner_message=seen.message)
+
+
 async def _present_at(host: Host) -> list[SeenRunner]:
     return [runner for runner in await host.observe() if runner.state == "present"]
 
@@ -113,7 +126,12 @@ async def lost_pass(context: EngineContext, *hosts: Host) -> None:
     found = await _lost_or_silent(context)
     silent = {key.runner for key, _, gone in found if not gone}
     awaited = await _ended_by_hosts(hosts, silent) if silent else set()
-    lost = [(key, run) for key, run, _ in found if key.runner not in awaited]
+    known = await _unreachable(hosts) if silent - awaited else {}
+    lost = [
+        (key, _explained(run, known.get(key.runner)))
+        for key, run, _ in found
+        if key.runner not in awaited
+    ]
     for key, run in lost:
         reached(Mark.LOSS_DECIDED)
         match verdict_on_lost(run):

@@ -19,8 +19,10 @@ from plue.gateway.app import Gateway
 from plue.kube.announcing import Announcer
 from plue.kube.client import ApiClient
 from plue.kube.foundation import Foundation, health_of
+from plue.kube.identity import PodIdentity
 from plue.kube.lease import Leadership
 from plue.kube.login import Login
+from plue.kube.nodes import Nodes
 from plue.kube.objects import POOLS, RUNS, WORKFLOWS
 from plue.kube.pod_template import RunnerPlacing
 from plue.kube.pods import PodHost
@@ -52,6 +54,7 @@ class Operator:
         self._watching: asyncio.Task[None] | None = None
         self._leadership: Leadership | None = None
         self._is_ready = False
+        self._nodes = Nodes()
 
     async def start(self) -> None:
         """Start all parts. Raises PlueError; nothing stays then."""
@@ -77,7 +80,9 @@ class Operator:
         options = self._options
         api = await self._base.open_api()
         placing = RunnerPlacing(options.gateway_url, options.service_account)
-        host = PodHost(api, namespace=options.namespace, placing=placing)
+        nodes = self._nodes
+        host = PodHost(api, namespace=options.namespace, placing=placing, nodes=nodes)
+        nodes.on_change = lambda: host.on_change()  # noqa: PLW0108 - the engine sets it later
         self._parts.push_async_callback(host.close)
         engine = await self._base.open_engine(hosts=[host])
         api.count_in(engine.context.metrics)
@@ -85,7 +90,8 @@ class Operator:
             await self._base.serve_health(lambda: self._health(engine), engine.metrics)
         else:
             models = await self._base.open_models()
-            gateway = Gateway(engine=engine, identity=host, models=models)
+            identity = PodIdentity(api, host=host, namespace=options.namespace)
+            gateway = Gateway(engine=engine, identity=identity, models=models)
             await self._base.serve(gateway.app, options.gateway_listen)
             self._parts.push_async_callback(gateway.close)
             await serve_egress(self._base, engine)
@@ -120,6 +126,7 @@ class Operator:
         loops = {
             "workflows": Loop("workflows", workflows.pass_, every=_POLL, metrics=metrics),
             "pools": Loop("pools", pools.pass_, every=_POLL, metrics=metrics),
+            "protect": Loop("protect", pools.protect, every=_POLL, metrics=metrics),
             "relist": Loop("relist", relist, every=_RELIST_EVERY, metrics=metrics),
         }
         workflows.wake, pools.wake = loops["workflows"].wake, loops["pools"].wake
@@ -164,6 +171,7 @@ class Operator:
                 runs=lambda body, gone: runs.saw(body, deleted=gone),
                 pools=lambda body, gone: pools.saw(body, deleted=gone),
                 pods=lambda body, gone: host.saw(body, deleted=gone),
+                nodes=lambda body, gone: self._nodes.saw(body, deleted=gone),
                 stop=stop,
                 ready=ready,
             ),

@@ -17,6 +17,7 @@ __all__ = [
     "AUDIENCE",
     "POOL_LABEL",
     "RUNNER_LABEL",
+    "RUN_LABEL",
     "PoolIdentity",
     "RunnerPlacing",
     "runner_pod",
@@ -26,6 +27,8 @@ __all__ = [
 AUDIENCE = "plue-gateway"
 POOL_LABEL = f"{GROUP}/pool"
 RUNNER_LABEL = f"{GROUP}/runner"
+RUN_LABEL = f"{GROUP}/run"
+"""The run that a claimed runner executes, by the UID of its WorkflowRun."""
 TEMPLATE_ANNOTATION = f"{GROUP}/template"
 
 _TOKEN_FOLDER = "/var/run/plue"  # noqa: S105 - a folder, not a secret
@@ -92,7 +95,7 @@ def runner_pod(
 
 def template_hash(spec: RunnerPoolSpec, placing: RunnerPlacing) -> str:
     """Return a name for the template: pods with another one are replaced when they are idle."""
-    counts = {"warm", "max", "allowed_namespaces", "egress"}
+    counts = {"warm", "max", "allowed_namespaces", "egress", "recycle_seconds"}
     shape = [spec.model_dump(mode="json", exclude=counts), placing.gateway, placing.service_account]
     return hashlib.sha256(json.dumps(shape, sort_keys=True).encode()).hexdigest()[:16]
 

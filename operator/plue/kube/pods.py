@@ -1,4 +1,4 @@
-"""Runners as pods: the Host of a cluster, and who vouches for them at the gateway.
+"""Runners as pods: the Host of a cluster.
 
 Pods are created with their row's name, so that a repeat is a conflict and no second pod. What is
 known of them comes from a watch and from paged lists; a pod is gone only when its containers were
@@ -9,8 +9,10 @@ import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
+from math import ceil
 from typing import Any
 
 import structlog
@@ -27,11 +29,12 @@ from plue.errors import (
     UnavailableError,
 )
 from plue.kube.client import CORE, ApiClient, Json, Place
+from plue.kube.nodes import Nodes
 from plue.kube.objects import POOLS
 from plue.kube.pod_state import PodEnd, Shortage, end_of, shortage_of
 from plue.kube.pod_template import (
-    AUDIENCE,
     POOL_LABEL,
+    RUN_LABEL,
     RUNNER_LABEL,
     TEMPLATE_ANNOTATION,
     PoolIdentity,
@@ -46,7 +49,6 @@ __all__ = ["PODS", "KnownPool", "PodHost"]
 _log = structlog.get_logger(__name__)
 
 PODS = Place(CORE, "pods")
-_REVIEWS = Place("authentication.k8s.io/v1", "tokenreviews")
 
 _REMEMBERED = 1000
 """Runners that have gone and are still listed."""
@@ -55,8 +57,9 @@ _BELIEVED_AFTER = 150.0
 """Seconds after which a pod that vanished without its containers being seen ended counts as gone:
 longer than a runner may work without its lease."""
 
-_POD_NAME = "authentication.kubernetes.io/pod-name"
-_POD_UID = "authentication.kubernetes.io/pod-uid"
+_SAFE_TO_EVICT = "cluster-autoscaler.kubernetes.io/safe-to-evict"
+_LABELS = frozenset({POOL_LABEL, RUNNER_LABEL, RUN_LABEL})
+_STATUS_KEYS = ("phase", "reason", "message", "conditions", "containerStatuses", "startTime")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,13 +71,21 @@ class KnownPool:
 
 
 class PodHost:
-    """Makes, sees and ends runner pods; implements ``engine.ports.Host`` and ``Identity``."""
+    """Makes, sees and ends runner pods; implements ``engine.ports.Host``."""
 
     kind = "pod"
     refill_after = 0.0
 
-    def __init__(self, api: ApiClient, *, namespace: str, placing: RunnerPlacing) -> None:
+    def __init__(
+        self,
+        api: ApiClient,
+        *,
+        namespace: str,
+        placing: RunnerPlacing,
+        nodes: Nodes | None = None,
+    ) -> None:
         """Keep the pods in *namespace*; ``relist`` must succeed once before anything is seen."""
+        self._nodes = nodes or Nodes()
         self.on_change: Callable[[], None] = _nobody
         self.pools: dict[str, KnownPool] = {}
         self.placing = placing
@@ -157,30 +168,8 @@ class PodHost:
         seconds = max(1, int(grace.total_seconds()))
         await self._api.delete(PODS, self._namespace, runner, grace=seconds)
 
-    # ── engine.ports.Identity ────────────────────────────────────────────────────────────────────
-
-    async def is_runner(self, runner: RunnerId, token: str) -> bool:
-        """Ask the API server whether the token is this very pod's, and for our audience."""
-        review = await self._api.create(
-            _REVIEWS,
-            None,
-            {
-                "apiVersion": "authentication.k8s.io/v1",
-                "kind": "TokenReview",
-                "spec": {"token": token, "audiences": [AUDIENCE]},
-            },
-        )
-        said = review.get("status") or {}
-        if not said.get("authenticated") or AUDIENCE not in (said.get("audiences") or ()):
-            return False
-        account = f"system:serviceaccount:{self._namespace}:{self.placing.service_account}"
-        user = said.get("user") or {}
-        extra = user.get("extra") or {}
-        if user.get("username") != account or extra.get(_POD_NAME) != [runner]:
-            return False
-        return extra.get(_POD_UID) == [await self._uid(runner)]
-
-    async def _uid(self, runner: RunnerId) -> str | None:
+    async def uid(self, runner: RunnerId) -> str | None:
+        """Return the UID of a runner's pod; None when there is none. Raises UnavailableError."""
         pod = self._pods.get(runner)
         if pod is None:
             try:
@@ -222,14 +211,42 @@ class PodHost:
                 self._vanish(runner, known)
         self.on_change()
 
-    def outdated(self, pool: str, template: str) -> Sequence[RunnerId]:
-        """Return the pool's pods that were made from another template."""
+    def outdated(self, pool: str, template: str, born_before: datetime) -> Sequence[RunnerId]:
+        """Return the pool's pods that are to be replaced when they are idle.
+
+        Those that were made from another template, or too long ago, or wait on a closed node.
+        """
         return [
             runner
             for runner, pod in self._pods.items()
             if pod["metadata"]["labels"].get(POOL_LABEL) == pool
-            and pod["metadata"]["annotations"].get(TEMPLATE_ANNOTATION) != template
+            and (
+                pod["metadata"]["annotations"].get(TEMPLATE_ANNOTATION) != template
+                or datetime.fromisoformat(pod["metadata"]["creationTimestamp"]) < born_before
+                or self._nodes.is_closed(pod["spec"]["nodeName"])
+            )
         ]
+
+    async def protect(self, runner: RunnerId, run: str, until: datetime) -> None:
+        """Mark the pod of a claimed runner: no autoscaler evicts it, and *until* it must end.
+
+        Once per pod; a deadline that the API server keeps also when no operator is there.
+        """
+        pod = self._pods.get(runner)
+        started = None if pod is None else pod["status"].get("startTime")
+        if pod is None or started is None or RUN_LABEL in pod["metadata"]["labels"]:
+            return
+        seconds = ceil((until - datetime.fromisoformat(started)).total_seconds())
+        body = {
+            "metadata": {
+                "uid": pod["metadata"]["uid"],
+                "labels": {RUN_LABEL: run},
+                "annotations": {_SAFE_TO_EVICT: "false"},
+            },
+            "spec": {"activeDeadlineSeconds": max(1, seconds)},
+        }
+        with suppress(NotFoundError):
+            self._pods[runner] = _slim(await self._api.patch(PODS, self._namespace, runner, body))
 
     def shortage(self, pool: str) -> Shortage | None:
         """Return why the pool's pods are not there; None when nothing is known to be wrong."""
@@ -245,6 +262,10 @@ class PodHost:
     def _standing(self, runner: RunnerId, pod: Json) -> SeenRunner:
         end = end_of(pod)
         if end is None:
+            node = pod["spec"]["nodeName"]
+            if self._nodes.is_lost(node):
+                silence = f"its node {node} does not answer any more"
+                return SeenRunner(runner, "unreachable", Reason.NODE_LOST, silence)
             return SeenRunner(runner, "present")
         reason, message = self._explained(runner, pod, end)
         return SeenRunner(runner, "gone", reason, message)
@@ -320,15 +341,12 @@ def _slim(pod: Mapping[str, Any]) -> Json:
             "name": metadata["name"],
             "uid": metadata["uid"],
             "deletionTimestamp": metadata.get("deletionTimestamp"),
-            "labels": {k: v for k, v in labels.items() if k in {POOL_LABEL, RUNNER_LABEL}},
+            "creationTimestamp": metadata.get("creationTimestamp"),
+            "labels": {k: v for k, v in labels.items() if k in _LABELS},
             "annotations": {k: v for k, v in annotations.items() if k == TEMPLATE_ANNOTATION},
         },
         "spec": {"nodeName": (pod.get("spec") or {}).get("nodeName")},
-        "status": {
-            key: status[key]
-            for key in ("phase", "reason", "message", "conditions", "containerStatuses")
-            if key in status
-        },
+        "status": {key: status[key] for key in _STATUS_KEYS if key in status},
     }
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import structlog
@@ -27,6 +27,9 @@ _log = structlog.get_logger(__name__)
 
 _PASSING = frozenset({"Starting", "AtMaximum", "ApiUnavailable"})
 """Reasons that come and go while all is well: no event tells of them."""
+
+_SPARE = timedelta(seconds=60)
+"""What a pod may live longer than its run can take, so that the run's own timeout is first."""
 
 _SURGE = 4
 """A quarter of a pool's warm runners is replaced at a time when its template changes."""
@@ -90,6 +93,15 @@ class Pools:
         allowed = known.spec.allowed_namespaces
         return "*" in allowed or namespace in allowed
 
+    async def protect(self) -> None:
+        """Give the pods of claimed runners their deadline; see PodHost.protect.
+
+        A run that was over before anybody looked costs no write.
+        """
+        margin = self._context.settings.grace + self._context.settings.cancel_margin + _SPARE
+        for runner, run, until in await self._context.runners.claimed_until(self._host.kind):
+            await self._host.protect(runner, run, until + margin)
+
     async def pass_(self) -> None:
         """Make the engine's pools what the resources say, and report."""
         for name, known in list(self._known.items()):
@@ -123,9 +135,10 @@ class Pools:
         await self._status(known, spec)
 
     async def _replace_outdated(self, name: str, spec: RunnerPoolSpec) -> None:
-        """Retire idle runners of an older template, some at a time, so that some stay warm."""
+        """Retire idle runners that are to be replaced, some at a time, so that some stay warm."""
         template = template_hash(spec, self._host.placing)
-        outdated = set(self._host.outdated(name, template))
+        born_before = self._clock() - timedelta(seconds=spec.recycle_seconds)
+        outdated = set(self._host.outdated(name, template, born_before))
         if not outdated:
             return
         seen = await self._context.runners.view(name)
@@ -138,7 +151,7 @@ class Pools:
             r.id for r in seen.runners if r.id in outdated and r.state in {"idle", "starting"}
         ]
         for runner in idle[: max(0, max(1, spec.warm // _SURGE) - under_way)]:
-            if await self._context.runners.retire(runner, "TemplateChanged"):
+            if await self._context.runners.retire(runner, "Outdated"):
                 self._context.attend_everywhere()
                 self._context.wake_pools()
 

@@ -19,6 +19,7 @@ from plue.kube.client import ApiClient
 from plue.kube.entrance import cluster_access
 from plue.kube.evaluating import evaluator_app
 from plue.kube.foundation import Foundation, health_of
+from plue.kube.identity import PodIdentity
 from plue.kube.login import Login
 from plue.kube.pod_template import RunnerPlacing
 from plue.kube.pods import PodHost
@@ -80,8 +81,9 @@ class GatewayServer(_Server):
         base, options = self._base, self._base.options
         api = await base.open_api()
         placing = RunnerPlacing(options.gateway_url, options.service_account)
-        identity = PodHost(api, namespace=options.namespace, placing=placing)
-        base.parts.push_async_callback(identity.close)
+        host = PodHost(api, namespace=options.namespace, placing=placing)
+        base.parts.push_async_callback(host.close)
+        identity = PodIdentity(api, host=host, namespace=options.namespace)
         engine = await base.open_engine(passes=GATEWAY_PASSES)
         api.count_in(engine.context.metrics)
         gateway = Gateway(engine=engine, identity=identity, models=await base.open_models())

@@ -33,19 +33,21 @@ async def watch(
     runs: Saw,
     pools: Saw,
     pods: Saw,
+    nodes: Saw,
     stop: asyncio.Event,
     ready: asyncio.Event,
 ) -> None:
     """Watch until *stop*; *ready* is set when the watches have begun.
 
-    Workflows and runs are watched everywhere, pools and pods in *namespace* alone: we have no
-    right to see those of others. kopf takes one scope per operator, so there are two of it.
+    Workflows, runs and nodes are watched everywhere, pools and pods in *namespace* alone: we have
+    no right to see those of others. kopf takes one scope per operator, so there are two of it.
     """
     everywhere, here = kopf.OperatorRegistry(), kopf.OperatorRegistry()
     _register(everywhere, WORKFLOW, workflows)
     _register(everywhere, WORKFLOW_RUN, runs)
     _register(here, RUNNER_POOL, pools)
-    _register_pods(here, pods)
+    _register_core(here, "pods", pods)
+    _register_core(everywhere, "nodes", nodes)
     logging.getLogger("kopf").setLevel(logging.WARNING)
     begun = [asyncio.Event(), asyncio.Event()]
     both = [
@@ -129,7 +131,7 @@ def _register(registry: kopf.OperatorRegistry, kind: Kind, saw: Saw) -> None:
         saw(event["object"], event["type"] == "DELETED")
 
 
-def _register_pods(registry: kopf.OperatorRegistry, saw: Saw) -> None:
-    @kopf.on.event("", "v1", "pods", registry=registry, id="saw-pods")
+def _register_core(registry: kopf.OperatorRegistry, plural: str, saw: Saw) -> None:
+    @kopf.on.event("", "v1", plural, registry=registry, id=f"saw-{plural}")
     async def told(event: Mapping[str, Any], **_: object) -> None:
         saw(event["object"], event["type"] == "DELETED")

@@ -180,6 +180,12 @@ class RunnerPoolSpec(Part):
         description="Namespaces whose runs may use this pool; * is all of them.",
         json_schema_extra={"x-kubernetes-list-type": "set"},
     )
+    recycle_seconds: int = Field(
+        default=86400,
+        ge=60,
+        le=30 * 86400,
+        description="The age at which a runner that still waits is replaced by a new one.",
+    )
     egress: list[Annotated[str, Field(max_length=260, pattern=HOST_RULE)]] = Field(
         default=[],
         max_length=256,

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from plue.domain.pool import PoolView, RunnerView
@@ -120,6 +120,11 @@ class RunnerStore:
         """Return (id, state, age in seconds) of the rows of *host* that still count."""
         rows = await self._database.rows("runners_of_host", {"host": host})
         return [(RunnerId(r["id"]), r["state"], r["age_seconds"]) for r in rows]
+
+    async def claimed_until(self, host: str) -> list[tuple[RunnerId, RunId, datetime]]:
+        """Return (runner, run, time by which the run has surely ended) of started runs."""
+        rows = await self._database.rows("claimed_until", {"host": host})
+        return [(RunnerId(r["id"]), RunId(str(r["run_id"])), r["until"]) for r in rows]
 
     async def retire(self, runner: RunnerId, reason: str) -> bool:
         """Retire a runner that has no run; False when it has one or is gone."""

@@ -45,6 +45,13 @@ SELECT n.id, %(pool)s, %(host)s, n.token_hash
 SELECT id, state, extract(epoch FROM now() - created_at)::float8 AS age_seconds
   FROM runners WHERE host = %(host)s AND state <> 'gone';
 
+-- name: claimed_until
+-- Runners that execute a run, and when that has surely ended.
+SELECT n.id, r.id AS run_id, r.run_deadline + r.cleanup_timeout AS until
+  FROM runners n
+  JOIN workflow_runs r ON r.id = n.run_id AND r.attempt = n.attempt AND r.runner_id = n.id
+ WHERE n.host = %(host)s AND n.state = 'claimed' AND r.run_deadline IS NOT NULL;
+
 -- name: retire_runner
 -- Only a runner without a run can be retired by a pool.
 UPDATE runners SET state = 'retired', retired_at = now(), reason = %(reason)s
