@@ -23,7 +23,9 @@ from plue.dev.model_server import ModelServer
 from plue.dev.script import Script
 from plue.domain.budget import Amount, Budgets, Limit, Scope
 from plue.domain.run import RunId
+from plue.gateway.llm.content import IMAGE_TOKENS, PAGES_TOKENS
 from plue.gateway.llm.providers import AnthropicProvider, credentials_from
+from plue.gateway.llm.request import NotAdmittedError, admit
 from plue.gateway.llm.settings import Models, ModelSettings, PoolModels
 from plue.store.usage import Reservation, Spend, Tokens, Wanted
 from plue.wire import frames
@@ -230,6 +232,19 @@ async def _refused(desk: Desk, token: str, status: int, **ask: Any) -> APIStatus
 # ── what may be asked ────────────────────────────────────────────────────────────────────────────
 
 
+AWAY = {"type": "url", "url": "https://example.com/?what=stolen"}
+ALONG = {"type": "base64", "media_type": "image/png", "data": "AAAA"}
+PAGES = {"type": "base64", "media_type": "application/pdf", "data": "AAAA"}
+
+
+def _picture(source: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "image", "source": source}
+
+
+def _saying(*blocks: dict[str, Any]) -> dict[str, Any]:
+    return {"messages": [{"role": "user", "content": list(blocks)}]}
+
+
 @pytest.mark.parametrize(
     ("ask", "said"),
     [
@@ -252,6 +267,35 @@ async def _refused(desk: Desk, token: str, status: int, **ask: Any) -> APIStatus
             "mcp_servers",
             id="connector",
         ),
+        pytest.param(
+            {"tools": [{"type": "web_fetch_20260318", "name": "web_fetch"}]},
+            "tools.0.max_uses",
+            id="server-tool-without-a-bound",
+        ),
+        pytest.param(_saying(_picture(AWAY)), "messages.0.content.0: a source", id="image-by-url"),
+        pytest.param(
+            _saying({"type": "document", "source": {"type": "file", "file_id": "file_1"}}),
+            "messages.0.content.0: a source of type 'file'",
+            id="file-of-the-key",
+        ),
+        pytest.param(
+            _saying({"type": "tool_result", "tool_use_id": "x", "content": [_picture(AWAY)]}),
+            "way out",
+            id="image-by-url-in-a-result",
+        ),
+        pytest.param(
+            _saying({"type": "web_fetch_tool_result", "content": {"content": _picture(AWAY)}}),
+            "way out",
+            id="image-by-url-in-disguise",
+        ),
+        pytest.param(
+            _saying({"type": "container_upload", "file_id": "file_1"}),
+            "container_upload",
+            id="block",
+        ),
+        pytest.param(
+            {"system": [{"type": "document", "source": AWAY}]}, "system.0", id="system-by-url"
+        ),
     ],
 )
 async def test_what_reaches_out_is_refused(
@@ -263,6 +307,51 @@ async def test_what_reaches_out_is_refused(
         error = await _refused(desk, desk.token, 400, **ask)
         assert said in str(error)
         assert await desk.counters() == {}
+
+
+@pytest.mark.parametrize(
+    ("blocks", "beside"),
+    [
+        ([{"type": "text", "text": "look"}], 0),
+        ([_picture(ALONG)], IMAGE_TOKENS),
+        ([_picture(ALONG), {"type": "document", "source": PAGES}], IMAGE_TOKENS + PAGES_TOKENS),
+        ([{"type": "tool_result", "tool_use_id": "x", "content": [_picture(ALONG)]}], IMAGE_TOKENS),
+        ([{"type": "document", "source": {"type": "text", "data": "words"}}], 0),
+        ([{"type": "tool_use", "id": "x", "name": "get", "input": {"source": AWAY}}], 0),
+        ([{"type": "search_result", "source": "a page", "title": "it", "content": []}], 0),
+    ],
+)
+def test_contents_are_counted_by_more_than_their_bytes(
+    blocks: list[dict[str, Any]], beside: int
+) -> None:
+    """A picture of a few bytes reserves what a picture may cost; a tool's input is only data."""
+    body = {"model": "anthropic/claude-sonnet", "max_tokens": 1, **_saying(*blocks)}
+    call = admit(json.dumps(body).encode(), pool="default", settings=ModelSettings())
+    assert call.input_tokens == len(call.body) // 2 + 1 + beside
+
+
+def test_a_body_that_is_nested_without_end_is_refused() -> None:
+    """It is said to be no JSON, as other mangled bodies are."""
+    with pytest.raises(NotAdmittedError, match="not JSON"):
+        admit(b"[" * 200_000, pool="default", settings=ModelSettings())
+
+
+async def test_searches_are_reserved_with_the_tokens(postgres_dsn: str, tmp_path: Path) -> None:
+    """A call that may search reserves the fee of every search, and pays those that were made."""
+    script = (
+        "conversations: [{turns: [{text: found it, usage: {input: 100, output: 20,"
+        " web_searches: 2}}]}]"
+    )
+    pools = {"default": PoolModels(None, frozenset({"web_search"}))}
+    search = {"type": "web_search_20260318", "name": "web_search", "max_uses": 20}
+    limit = _budget(Scope.STEP, usd=Decimal("0.2"))
+    async with a_desk(postgres_dsn, tmp_path, script, pools=pools, **limit) as desk:
+        error = await _refused(desk, desk.token, 402, tools=[search])
+        assert Decimal(error.response.json()["budget"]["needed"]) > Decimal("0.2")
+        await desk.client.messages.create(**ASK, tools=[search | {"max_uses": 2}])  # type: ignore[list-item]
+        (row,) = await desk.usage()
+    # 100 at 2 $ and 20 at 10 $ a million, and two searches.
+    assert (row["web_searches"], row["cost_usd"]) == (2, Decimal("0.0204"))
 
 
 # ── budgets ──────────────────────────────────────────────────────────────────────────────────────

@@ -163,8 +163,9 @@ class ModelProxy:
 
     def _most(self, call: Admitted, output: int) -> Amount:
         # The dearest way to read an input is to write it into the cache for an hour.
-        tokens = Tokens(cache_write_1h=call.input_tokens, output=output)
-        dearest = Tokens(input=2 * call.input_tokens, output=output)
+        searches = call.searches
+        tokens = Tokens(cache_write_1h=call.input_tokens, output=output, web_searches=searches)
+        dearest = Tokens(input=2 * call.input_tokens, output=output, web_searches=searches)
         usd = max(self._prices.cost(call.model, tokens), self._prices.cost(call.model, dearest))
         return Amount(usd, call.input_tokens + output, 1)
 

@@ -4,6 +4,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from plue.gateway.llm.content import ContentError, tokens_beside_the_bytes
 from plue.gateway.llm.settings import ModelSettings
 
 __all__ = ["Admitted", "NotAdmittedError", "admit"]
@@ -15,6 +16,10 @@ _FIELDS = frozenset(
     }
 )  # fmt: skip
 """Fields of the Messages API that a step may set; what is not here could reach out of it."""
+
+
+MAX_USES = 100
+"""How often a call may have one of the provider's tools used."""
 
 
 class NotAdmittedError(Exception):
@@ -30,21 +35,25 @@ class Admitted:
     model: str
     stream: bool
     output_tokens: int
+    beside: int = 0
+    """Tokens that bytes do not tell of: pictures and pages."""
+    searches: int = 0
+    """The most searches that the provider may make."""
 
     @property
     def input_tokens(self) -> int:
         """The most tokens that the input can be: no tokenizer makes less than two bytes of one.
 
-        Images count by size and not by bytes; base64 makes them longer than their tokens.
+        What the provider's own tools read on the way is known only when it has answered.
         """
-        return len(self.body) // 2 + 1
+        return len(self.body) // 2 + 1 + self.beside
 
 
 def admit(raw: bytes, *, pool: str, settings: ModelSettings) -> Admitted:
     """Check a call and put the model's id into it. Raises NotAdmittedError."""
     try:
         body = json.loads(raw)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise NotAdmittedError(f"the body is not JSON: {error}") from error
     if not isinstance(body, dict):
         raise NotAdmittedError("the body is not an object")
@@ -57,11 +66,16 @@ def admit(raw: bytes, *, pool: str, settings: ModelSettings) -> Admitted:
         raise NotAdmittedError("max_tokens: a whole number of tokens is needed")
     if limit > settings.output_tokens:
         raise NotAdmittedError(f"max_tokens: at most {settings.output_tokens} are allowed")
-    _check_tools(body.get("tools"), settings.of_pool(pool).server_tools, pool)
+    searches = _check_tools(body.get("tools"), settings.of_pool(pool).server_tools, pool)
+    try:
+        beside = tokens_beside_the_bytes(body)
+    except ContentError as error:
+        raise NotAdmittedError(str(error)) from error
     model = settings.clients[client]
     stream = body.get("stream", False) is True
     sent = json.dumps({**body, "model": model}, ensure_ascii=False, separators=(",", ":"))
-    return Admitted(sent.encode("utf-8", "surrogatepass"), client, model, stream, limit)
+    sent_bytes = sent.encode("utf-8", "surrogatepass")
+    return Admitted(sent_bytes, client, model, stream, limit, beside, searches)
 
 
 def _client(body: dict[str, Any], pool: str, settings: ModelSettings) -> str:
@@ -76,7 +90,9 @@ def _client(body: dict[str, Any], pool: str, settings: ModelSettings) -> str:
     return client
 
 
-def _check_tools(tools: object, allowed: frozenset[str], pool: str) -> None:
+def _check_tools(tools: object, allowed: frozenset[str], pool: str) -> int:
+    """Return how many searches the provider may make. Raises NotAdmittedError."""
+    searches = 0
     for index, tool in enumerate(tools if isinstance(tools, list) else ()):
         kind = tool.get("type") if isinstance(tool, dict) else None
         if kind in {None, "custom"}:
@@ -85,5 +101,14 @@ def _check_tools(tools: object, allowed: frozenset[str], pool: str) -> None:
         if name not in allowed or not str(kind).startswith(f"{name}_"):
             raise NotAdmittedError(
                 f"tools.{index}: {name} runs at the provider, which is a way out of the sandbox;"
-                f" pool {pool!r} does not allow it"
+                f" pool {pool!r} does not allow it: an administrator adds it to"
+                f" pools.{pool}.server_tools of the model settings"
             )
+        uses = tool.get("max_uses")
+        if not isinstance(uses, int) or isinstance(uses, bool) or not 1 <= uses <= MAX_USES:
+            raise NotAdmittedError(
+                f"tools.{index}.max_uses: a whole number up to {MAX_USES} is needed, which is what"
+                " the budget must have room for"
+            )
+        searches += uses if name == "web_search" else 0
+    return searches
