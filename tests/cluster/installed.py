@@ -15,12 +15,22 @@ import yaml
 from cluster.bed.build import build_helm
 from cluster.bed.node import GATEWAY
 from cluster.bed.places import REPOSITORY, places
+from cluster.bed.state import Running
 from cluster.operating import RUNNERS, Cluster, until, workflow_run
 
-__all__ = ["CHART", "NAMESPACE", "STEP", "Installed", "helm", "installed", "node_values"]
+__all__ = [
+    "CHART",
+    "NAMESPACE",
+    "STEP",
+    "Installed",
+    "NodeCluster",
+    "helm",
+    "installed",
+    "node_values",
+]
 
 CHART = REPOSITORY / "helm" / "plue"
-NAMESPACE = "plue"
+NAMESPACE = "plue-system"
 RELEASE = "plue"
 
 STEP = """
@@ -75,7 +85,16 @@ def helm(kubeconfig: str | Path, *arguments: str | Path, check: bool = True) -> 
     return said
 
 
-def node_values(cluster: Cluster) -> dict[str, Any]:
+class NodeCluster(Cluster):
+    """The real node, with what the chart's tests need to know of it."""
+
+    def __init__(self, running: Running) -> None:
+        """Speak to the cluster that is up."""
+        super().__init__(running.inner_kubeconfig, image=running.runner_image, gateway=GATEWAY)
+        self.running = running
+
+
+def node_values(cluster: NodeCluster) -> dict[str, Any]:
     """Return the values with which the chart works on the test's node: its images, its API server.
 
     There is no DNS on that node, and no provisioner of volumes.
@@ -92,6 +111,7 @@ def node_values(cluster: Cluster) -> dict[str, Any]:
     return {
         "image": image(cluster.running.server_image),
         "postgres": {"enabled": True, "persistent": False},
+        "secretsFrom": ["default"],
         "runners": {
             "image": image(cluster.running.runner_image),
             "pools": {"default": {"warm": 2, "max": 8, "resources": small}},
@@ -107,7 +127,7 @@ def node_values(cluster: Cluster) -> dict[str, Any]:
 class Installed:
     """A release of the chart, and a reader of runs."""
 
-    cluster: Cluster
+    cluster: NodeCluster
     folder: Path
     values: dict[str, Any]
     _token: str = field(default="")
@@ -249,7 +269,7 @@ class Installed:
 
 
 @contextmanager
-def installed(cluster: Cluster, folder: Path) -> Iterator[Installed]:
+def installed(cluster: NodeCluster, folder: Path) -> Iterator[Installed]:
     """Give a release that is installed, and uninstall it afterwards."""
     release = Installed(cluster, folder, node_values(cluster))
     release.install()

@@ -1,6 +1,7 @@
 """What the chart repeats of other files, compared with them."""
 
 import json
+import re
 import runpy
 from pathlib import Path
 
@@ -43,3 +44,16 @@ def test_the_sbom_names_everything_that_is_installed() -> None:
         pins = [line.split("==")[0] for line in lock.splitlines() if "==" in line]
         assert [name.split("[")[0] for name in pins] == [c["name"] for c in made["components"]]
         assert all(component["hashes"] for component in made["components"])
+
+
+def test_every_test_that_the_threat_model_names_is_there() -> None:
+    """What a boundary gives is shown by a test of that very name, and case, or by that file."""
+    text = (ROOT / "docs" / "threat-model.md").read_text()
+    code = "".join(file.read_text() for file in (ROOT / "tests").rglob("test_*.py"))
+    names = re.findall(r"`(test_\w+)(?:\[([\w-]+)\])?`", text)
+    assert len(names) >= 10
+    for name, case in names:
+        assert f"def {name}(" in code, name
+        assert not case or f'id="{case}"' in code, case
+    for pattern in re.findall(r"`(tests/[\w/*.]+\.py)`", text):
+        assert list(ROOT.glob(pattern)), pattern

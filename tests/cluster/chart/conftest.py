@@ -12,12 +12,11 @@ from cluster.bed.places import places
 from cluster.bed.say import BedError
 from cluster.bed.state import find_running
 from cluster.conftest import cannot
-from cluster.installed import Installed, installed
-from cluster.operating import Cluster
+from cluster.installed import Installed, NodeCluster, installed
 
 
 @pytest.fixture(scope="session")
-def bare_cluster() -> Iterator[Cluster]:
+def bare_cluster() -> Iterator[NodeCluster]:
     """Give the real node without our resources; this process is in its network meanwhile."""
     where = places()
     running = find_running(where)
@@ -29,14 +28,16 @@ def bare_cluster() -> Iterator[Cluster]:
         raise
     try:
         with network_of(running.init):
-            yield Cluster(running)
+            yield NodeCluster(running)
     finally:
         if not was_up:
             down(where)
 
 
 @pytest.fixture(scope="session")
-def plue(bare_cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installed]:
+def plue(
+    bare_cluster: NodeCluster, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Installed]:
     """Give Plue as the chart installs it."""
     with installed(bare_cluster, tmp_path_factory.mktemp("chart")) as release:
         yield release

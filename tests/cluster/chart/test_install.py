@@ -1,11 +1,18 @@
 """One `helm install`: a first run, an upgrade under load, a rollback."""
 
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import yaml
+from cluster.bed.build import build_helm, find_kubectl
+from cluster.bed.places import places
 from cluster.installed import CHART, NAMESPACE, RELEASE, Installed
 from cluster.operating import until
+
+KEPT = Path(__file__).parent / "fixture" / "plue-0.1.0.tgz"
+"""The chart as it was last kept by `helm package`: of the last release, once there is one."""
 
 RUN = """
 from plue import workflow
@@ -29,6 +36,33 @@ def test_helm_test_makes_a_run_of_its_own(plue: Installed) -> None:
     said = plue.cluster.kubectl("logs", "-n", NAMESPACE, f"{RELEASE}-test")
     assert "was complete" in said
     assert plue.cluster.items("wfr", NAMESPACE) == []
+
+
+def test_a_newcomer_gets_to_a_log_by_what_helm_says(plue: Installed) -> None:
+    """The commands of the chart's notes, as they are, end with the output of a first run."""
+    notes = plue.helm("get", "notes", RELEASE)
+    commands = "\n".join(line[5:] for line in notes.splitlines() if line.startswith(" " * 5))
+    assert commands.count("kubectl") >= 5
+    folders = [
+        build_helm(places()).parent,
+        Path(find_kubectl()).parent,
+        Path(sys.executable).parent,
+    ]
+    done = subprocess.run(
+        ["bash", "-e", "-c", commands],
+        env={
+            "KUBECONFIG": plue.cluster.running.inner_kubeconfig,
+            "HOME": str(plue.folder),
+            "PATH": ":".join([*map(str, folders), "/usr/bin", "/bin"]),
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=180,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "hello from" in done.stdout.splitlines()[-1]
+    plue.cluster.kubectl("delete", "wfr", "hello")
 
 
 def test_the_evaluator_has_no_token_and_runners_have_none_of_the_api_server(
@@ -74,6 +108,17 @@ def test_an_upgrade_and_a_rollback_under_load_lose_nothing(plue: Installed, tmp_
     plue.helm("rollback", RELEASE, "1", "--wait", "--timeout", "240s")
     plue.assert_each_ran_once(names)
     assert f"{RELEASE}-upgrade" not in plue.cluster.kubectl("get", "clusterrole", "-o", "name")
+
+
+def test_an_upgrade_from_the_last_kept_chart_loses_nothing(plue: Installed) -> None:
+    """Runs that began on the chart of `fixture/` end on this one, each once."""
+    plue.upgrade(KEPT)
+    plue.wait_until_warm()
+    names = plue.apply(RUN.format(seconds=15), 4)
+    until("all run", lambda: list(plue.phases().values()).count("Running") == 4, seconds=60)
+    names += plue.apply(RUN.format(seconds=1), 6)
+    plue.upgrade()
+    plue.assert_each_ran_once(names)
 
 
 def test_crds_are_upgraded(plue: Installed) -> None:
