@@ -181,6 +181,7 @@ class Operator:
     folder: Path
     api_port: int = 8700
     gateway_port: int = 8701
+    egress_port: int = 8704
     kubeconfig: str = ""
     """Another way to the API server than the cluster's own."""
     _process: subprocess.Popen[bytes] | None = None
@@ -201,6 +202,7 @@ class Operator:
             "PLUE_DATA": str(self.folder / "data"),
             "PLUE_GATEWAY_URL": f"http://{self.cluster.gateway}:{self.gateway_port}",
             "PLUE_GATEWAY_LISTEN": f"{self.cluster.gateway}:{self.gateway_port}",
+            "PLUE_EGRESS_LISTEN": f"{self.cluster.gateway}:{self.egress_port}",
             "PLUE_API_LISTEN": f"127.0.0.1:{self.api_port}",
         }
         program = "from plue.cli.main import main; main()"
@@ -303,12 +305,12 @@ def until(
 def operator_at(
     cluster: Cluster, dsn: str, folder: Path, *, port: int = 8700, kubeconfig: str = ""
 ) -> Iterator[Operator]:
-    """Give an operator that is ready, at *port* and the next, or at free ones for 0.
+    """Give an operator that is ready, at *port* and the next ones, or at free ones for 0.
 
     It is ended afterwards; *kubeconfig* is another way to the API server than the cluster's own.
     """
-    ports = (port, port + 1) if port else _free_ports()
-    operator = Operator(cluster, dsn, folder, *ports, kubeconfig)
+    ports = (port, port + 1, port + 4) if port else _free_ports()
+    operator = Operator(cluster, dsn, folder, *ports, kubeconfig=kubeconfig)
     try:
         operator.start()
         yield operator
@@ -316,6 +318,10 @@ def operator_at(
         operator.kill()
 
 
-def _free_ports() -> tuple[int, int]:
-    with socket.create_server(("127.0.0.1", 0)) as a, socket.create_server(("127.0.0.1", 0)) as b:
-        return a.getsockname()[1], b.getsockname()[1]
+def _free_ports() -> tuple[int, int, int]:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as a,
+        socket.create_server(("127.0.0.1", 0)) as b,
+        socket.create_server(("127.0.0.1", 0)) as c,
+    ):
+        return a.getsockname()[1], b.getsockname()[1], c.getsockname()[1]

@@ -140,7 +140,7 @@ _AMOUNTS = {
 def _around(kind: str, name: str, value: Any) -> Json:
     """Return a spec that is valid but for, perhaps, the value of the field *name*."""
     spec = dict(SPECS[kind])
-    if name == "workflowRef":
+    if name in {"workflowRef", "rerunOf"}:
         spec.pop("source")
     if name == "max":
         spec["warm"] = 0
@@ -197,6 +197,13 @@ POOL = SPECS["RunnerPool"]
             REFERENCE | {"source": INLINE},
             "exactly one of",
             id="run-of-one-thing",
+        ),
+        pytest.param(
+            "WorkflowRun",
+            {"rerunOf": "0" * 36},
+            {"rerunOf": "0" * 36, "inputs": {"a": "1"}},
+            "a rerun has the inputs",
+            id="rerun-takes-all",
         ),
         pytest.param(
             "WorkflowRun",
@@ -287,6 +294,9 @@ _RUN = REFERENCE | {"inputs": {"a": "1"}, "pool": "default", "timeoutSeconds": 6
         pytest.param({"workflowRef": None, "source": INLINE}, "source cannot", id="source"),
         pytest.param({"inputs": {"a": "2"}}, "inputs cannot", id="inputs"),
         pytest.param({"inputs": None}, "inputs cannot", id="inputs-taken-away"),
+        pytest.param({"event": "{}"}, "event cannot", id="event"),
+        pytest.param({"workspace": {"blob": "0" * 64}}, "workspace cannot", id="workspace"),
+        pytest.param({"rerunOf": "0" * 36, "workflowRef": None}, "rerunOf cannot", id="rerunOf"),
         pytest.param({"pool": "other"}, "pool cannot", id="pool"),
         pytest.param({"priority": 5}, "priority cannot", id="priority"),
         pytest.param({"trigger": "push"}, "trigger cannot", id="trigger"),

@@ -14,6 +14,7 @@ from plue.api.auditing import AUDIT, audit_middleware
 from plue.api.callers import ACCESS, Access
 from plue.api.journal import journal_middleware
 from plue.api.keys import BLOBS, DOCUMENT, ENGINE, HOUSE, STREAMS, TREE, ApiLimits, House
+from plue.api.making import MAKER, RunMaker
 from plue.api.models import (
     Blob,
     CancelRun,
@@ -347,12 +348,14 @@ def make_api(
     ready: Callable[[], Awaitable[Health]],
     local_tree: Repository | None,
     limits: ApiLimits | None = None,
+    maker: RunMaker | None = None,
     audit: AccessStore | None = None,
 ) -> web.Application:
     """Return the application; who runs it decides where it listens.
 
     *metrics* gives the text and its content type; None leaves /metrics away. *local_tree* is the
     working tree whose workflows the server offers; None, and every run must bring its source.
+    *maker* makes runs where each has a resource; None, and they are submitted as they are.
     Changes are written down in *audit*, if there is one.
     """
     limits = limits or ApiLimits()
@@ -367,7 +370,7 @@ def make_api(
     routes = (*ROUTES, *access.routes())
     register(app, routes)
     app[ENGINE], app[BLOBS], app[TREE] = engine, blobs, local_tree
-    app[ACCESS], app[AUDIT] = access, audit
+    app[ACCESS], app[AUDIT], app[MAKER] = access, audit, maker
     app[HOUSE] = House(info=info, limits=limits, metrics=metrics, ready=ready)
     app[STREAMS] = OpenStreams(unread=limits.unread, sweep=limits.sweep)
     app[DOCUMENT] = to_json(openapi_document(routes, version=info.version))

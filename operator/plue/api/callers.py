@@ -20,6 +20,7 @@ from plue.api.problems import ForbiddenError
 from plue.api.routes import Call, Route
 from plue.domain.run import LOCAL, RunId
 from plue.errors import NotFoundError, RejectedError
+from plue.store.access import Token
 
 __all__ = [
     "ACCESS",
@@ -72,7 +73,7 @@ class Caller:
     how: str
     groups: Sequence[str] = ()
     extra: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    scope: Any = None
+    scope: Token | None = None
 
 
 class Access(Protocol):

@@ -6,11 +6,11 @@ from pathlib import Path
 
 from aiohttp import web
 
-from plue.api.callers import Verb, found_run, place_of, readable
-from plue.api.keys import BLOBS, ENGINE, HOUSE, TREE
+from plue.api.callers import Verb, caller_of, found_run, place_of, readable
+from plue.api.keys import BLOBS, ENGINE, TREE
+from plue.api.making import MAKER
 from plue.api.models import CancelRun, CreateRun, Rerun, RunDetail, WorkspaceBody
 from plue.api.notes import noted
-from plue.api.problems import ForbiddenError
 from plue.api.queries import RunsQuery
 from plue.api.routes import Call, Nothing, Outcome, Reply
 from plue.api.views import run_detail, run_page, run_plan
@@ -121,21 +121,16 @@ def _created(detail: RunDetail) -> Reply:
     return Reply(detail, headers={"Location": f"/api/v1/runs/{detail.id}"})
 
 
-def _refuse_without_resource(request: web.Request) -> None:
-    """Raise ForbiddenError in a cluster: a run without its resource escapes its pool's rules."""
-    if request.app[HOUSE].info.mode == "cluster":
-        raise ForbiddenError(
-            "in a cluster this version makes runs of WorkflowRuns only",
-            remedy="apply a WorkflowRun; `kubectl explain wfr.spec` says how",
-        )
-
-
 async def create_run(call: Call[Nothing, CreateRun]) -> Outcome:
     """Make a run."""
     app, body = call.request.app, call.body
     tree = app[TREE]
     namespace = await place_of(call.request, body.namespace)
-    _refuse_without_resource(call.request)
+    maker = app[MAKER]
+    if maker is not None:
+        _workspace(body.workspace, tree, app[BLOBS])
+        run = await maker.make(body, namespace, caller_of(call.request))
+        return _made(call.request, await _shown(app[ENGINE], run))
     event = event_of(body.trigger, body.event)
     if tree is not None and body.workspace.kind in {"tree", "in_place"}:
         event = with_tree(event, await tree.facts())
@@ -181,9 +176,11 @@ async def cancel_run(call: Call[Nothing, CancelRun]) -> Outcome:
 async def rerun_run(call: Call[Nothing, Rerun]) -> Outcome:
     """Make a new run like an old one."""
     engine = call.request.app[ENGINE]
-    old = await found_run(call, Verb.CREATE)
-    _refuse_without_resource(call.request)
-    run = await engine.rerun(old)
+    maker, old = call.request.app[MAKER], await found_run(call, Verb.CREATE)
+    if maker is None:
+        run = await engine.rerun(old)
+    else:
+        run = await maker.again(await engine.details(old), caller_of(call.request))
     detail = await _shown(engine, run)
     noted(call.request, made=detail.name)
     return _created(detail)

@@ -315,6 +315,16 @@ class Engine:
         context.database.tell("queue")
         return run
 
+    async def check(self, submission: Submission) -> WorkflowInfo:
+        """Return what would be run, or raise what ``submit`` would of its source and inputs."""
+        event = event_of(submission.trigger, submission.event)
+        _, info = _complete(await self.plan(replace(submission, event=event)))
+        return info
+
+    async def submission_of(self, run: RunId) -> Submission:
+        """Return what would make the same run again. Raises NotFoundError."""
+        return await self.context.runs.submission_of(run)
+
     async def plan(self, submission: Submission) -> Planned:
         """Evaluate as ``submit`` would, and record nothing."""
         key = to_json(

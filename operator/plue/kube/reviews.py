@@ -50,9 +50,14 @@ class Remembered(Generic[T]):
         task = self._open.get(question)
         if task is None:
             task = self._open[question] = asyncio.create_task(self._find(question, find))
-            task.add_done_callback(lambda _: self._open.pop(question, None))
+            task.add_done_callback(lambda done: self._close(question, done))
         # Who asked first may leave; the others still want to know.
         return await asyncio.shield(task)
+
+    def _close(self, question: Hashable, task: asyncio.Task[T]) -> None:
+        del self._open[question]
+        if not task.cancelled():
+            task.exception()  # whoever asked has it, unless all of them have left
 
     async def _find(self, question: Hashable, find: Callable[[], Awaitable[T]]) -> T:
         answer = await find()

@@ -21,6 +21,7 @@ from plue.kube.evaluating import evaluator_app
 from plue.kube.foundation import Foundation, health_of
 from plue.kube.identity import PodIdentity
 from plue.kube.login import Login
+from plue.kube.making import ClusterRuns
 from plue.kube.pod_template import RunnerPlacing
 from plue.kube.pods import PodHost
 from plue.kube.settings import EvaluatorOptions, OperatorOptions, address_of
@@ -178,4 +179,5 @@ def cluster_api(
         ready=ready,
         local_tree=None,
         audit=store,
+        maker=ClusterRuns(api, engine=engine),
     )

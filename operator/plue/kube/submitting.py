@@ -1,18 +1,22 @@
 """From a WorkflowRun to what the engine is asked to run: pure but for the workflows' cache."""
 
+import json
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import timedelta
+from uuid import UUID
 
 from pydantic import JsonValue, ValidationError
 
 from plue.domain.run import RunId, Submission
 from plue.engine.service import Engine
-from plue.errors import PlueError, RejectedError
+from plue.errors import NotFoundError, PlueError, RejectedError
 from plue.kube.objects import Known
 from plue.kube.secrets import secrets_of_workflow
 from plue.kube.workflows import Workflows, chosen
 from plue.resources.workflow_run import WorkflowRunSpec
 from plue.wire.events import Reason
+from plue.wire.frames import Workspace
 
 __all__ = ["NotYetError", "Submitter", "reason_of", "said"]
 
@@ -61,6 +65,8 @@ class Submitter:
             spec = WorkflowRunSpec.model_validate(known.spec)
         except ValidationError as error:
             raise RejectedError(f"the spec cannot be read: {error}") from error
+        if spec.rerun_of is not None:
+            return await self._again(spec, known)
         function: str | None
         secrets: Mapping[str, JsonValue] = {}
         if spec.workflow_ref is not None:
@@ -84,6 +90,8 @@ class Submitter:
             inputs=dict(spec.inputs or {}),
             text_inputs=True,
             trigger=spec.trigger,
+            event=_event(spec.event),
+            workspace=_workspace(spec),
             pool=pool,
             priority=spec.priority,
             timeout=_seconds(spec.timeout_seconds),
@@ -92,6 +100,28 @@ class Submitter:
             idempotency_key=f"wfr:{known.uid}",
             id=RunId(known.uid),
             namespace=known.namespace,
+        )
+
+    async def _again(self, spec: WorkflowRunSpec, known: Known) -> Submission:
+        """Return the submission of an earlier run, for this resource."""
+        earlier = str(spec.rerun_of)
+        nothing = RejectedError(
+            f"there is no run {earlier} in the namespace {known.namespace!r}", field="rerunOf"
+        )
+        try:
+            old = await self._engine.submission_of(RunId(str(UUID(earlier))))
+        except (NotFoundError, ValueError) as error:
+            raise nothing from error
+        if old.namespace != known.namespace:
+            raise nothing
+        return replace(
+            old,
+            pool=spec.pool,
+            priority=spec.priority,
+            timeout=_seconds(spec.timeout_seconds) or old.timeout,
+            queue_timeout=_seconds(spec.queue_timeout_seconds),
+            idempotency_key=f"wfr:{known.uid}",
+            id=RunId(known.uid),
         )
 
     async def _only_function(self, files: Mapping[str, str]) -> str:
@@ -115,6 +145,23 @@ def said(error: RejectedError) -> str:
             f"{d['file']}:{d['line']}: {d['message']}" for d in diagnostics if isinstance(d, dict)
         )
     return error.message + (f"; {error.remedy}" if error.remedy else "")
+
+
+def _event(text: str | None) -> Mapping[str, JsonValue]:
+    """Return a run's event. Raises RejectedError when the text is no JSON object."""
+    try:
+        event = json.loads(text or "{}")
+    except ValueError as error:
+        raise RejectedError(f"event is not JSON: {error}", field="event") from error
+    if not isinstance(event, dict):
+        raise RejectedError("event is not a JSON object", field="event")
+    return event
+
+
+def _workspace(spec: WorkflowRunSpec) -> Workspace:
+    if spec.workspace is None:
+        return Workspace()
+    return Workspace(kind="blob", blob=spec.workspace.blob)
 
 
 def _seconds(value: int | None) -> timedelta | None:

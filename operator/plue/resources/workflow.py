@@ -64,14 +64,19 @@ class InlineSource(Part):
         json_schema_extra=_files(".plue/lib", "shared.py"),
     )
 
+    config: FileText | None = Field(
+        default=None, description="The text of .plue/config.yaml: defaults of all workflows."
+    )
+
     def files(self) -> dict[str, str]:
         """Return the text of each file by its path in a repository."""
         folders = {"workflows": self.workflows, "prompts": self.prompts, "lib": self.lib}
-        return {
+        found = {
             f".plue/{folder}/{name}": text
             for folder, files in folders.items()
             for name, text in (files or {}).items()
         }
+        return found if self.config is None else {**found, ".plue/config.yaml": self.config}
 
 
 class GitSource(Part):

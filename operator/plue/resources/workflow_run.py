@@ -24,6 +24,7 @@ __all__ = [
     "MAX_STEPS_SHOWN",
     "Phase",
     "RunSource",
+    "RunWorkspace",
     "StepCounts",
     "StepStatus",
     "Waiting",
@@ -67,6 +68,17 @@ class WorkflowReference(Part):
     name: ObjectName = Field(description="The Workflow's name.")
 
 
+class RunWorkspace(Part):
+    """The files that the run's steps see."""
+
+    blob: str = Field(
+        min_length=64,
+        max_length=64,
+        pattern=r"^[0-9a-f]{64}$",
+        description="The SHA-256 of a tar archive that was uploaded to the API.",
+    )
+
+
 class RunSource(Part):
     """Source that belongs to this run alone."""
 
@@ -76,10 +88,13 @@ class RunSource(Part):
 _SETTLED = (
     "workflowRef",
     "source",
+    "rerunOf",
     "function",
     "pool",
     "inputs",
+    "workspace",
     "trigger",
+    "event",
     "priority",
     "timeoutSeconds",
     "queueTimeoutSeconds",
@@ -104,8 +119,14 @@ class WorkflowRunSpec(Part):
     model_config = ConfigDict(
         json_schema_extra=checked(
             Rule(
-                "has(self.workflowRef) != has(self.source)",
-                "give exactly one of workflowRef and source",
+                "[has(self.workflowRef), has(self.source), has(self.rerunOf)].exists_one(x, x)",
+                "give exactly one of workflowRef, source and rerunOf",
+            ),
+            Rule(
+                "!has(self.rerunOf)"
+                " || !(has(self.inputs) || has(self.workspace) || has(self.event))",
+                "a rerun has the inputs, the event and the code of the run that it repeats",
+                field="rerunOf",
             ),
             Rule(
                 f"!has(self.{cel_name('function')}) || has(self.source)",
@@ -123,6 +144,14 @@ class WorkflowRunSpec(Part):
     source: RunSource | None = Field(
         default=None, description="Source of this run alone, in the place of a Workflow."
     )
+    rerun_of: str | None = Field(
+        default=None,
+        min_length=36,
+        max_length=36,
+        pattern=r"^[0-9a-f-]+$",
+        description="The id of a run of this namespace: its revision, inputs and workspace are"
+        " taken again.",
+    )
     function: Function | None = Field(
         default=None,
         description="The function to run. May be left out when the source has only one.",
@@ -138,12 +167,21 @@ class WorkflowRunSpec(Part):
         ' declared type, so that "3" is a number where a number is declared.',
         json_schema_extra=_input_names(),
     )
+    workspace: RunWorkspace | None = Field(
+        default=None, description="The files that its steps see; without it an empty folder."
+    )
     trigger: str = Field(
         default="manual",
         min_length=1,
         max_length=63,
         pattern=r"^[a-z][a-z0-9_]*$",
         description="What made this run, as lists and metrics name it.",
+    )
+    event: str | None = Field(
+        default=None,
+        min_length=2,
+        max_length=262144,
+        description="What ctx.event has, as the text of a JSON object: ref, sha, actor …",
     )
     priority: int = Field(
         default=0,
