@@ -281,3 +281,6 @@ def test_what_a_model_does_is_shown_as_lines() -> None:
         "fix | goes on",
     ]
     assert "[100 tokens in, 5 out]" in "\n".join(summary(run, icons=UNICODE))
+    assert not any("cost" in line for line in summary(run, icons=UNICODE))
+    run.usd = 0.00561
+    assert "models cost $0.0056" in summary(run, icons=UNICODE)

@@ -63,8 +63,20 @@ def follow(api: Api, run_id: str, name: str, shown: Shown) -> int:
     with _display(run, shown) as display, _interruptible(api, run_id, display, owned=shown.owned):
         for event in api.events(run_id):
             display.take(event)
+    if not shown.as_json:
+        run.usd = _cost(api, run_id, run)
     display.end()
     return EXIT_CODES.get(run.state, 1)
+
+
+def _cost(api: Api, run_id: str, run: RunProgress) -> float | None:
+    """Return what the run's models cost; None where none was asked, or the server does not say."""
+    if not any(step.tokens_out for step in run.steps.values()):
+        return None
+    try:
+        return float(api.get(f"/runs/{run_id}/usage")["cost_usd"])
+    except PlueError:
+        return None
 
 
 def icons_for(encoding: str | None) -> Icons:

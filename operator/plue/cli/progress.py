@@ -91,6 +91,8 @@ class RunProgress:
         self.runner: str | None = None
         self.outputs: Mapping[str, Any] = {}
         self.duration_ms: float | None = None
+        self.usd: float | None = None
+        """What models cost, where somebody has asked: no event tells."""
         self.created: datetime | None = None
         self.started: datetime | None = None
         self.now: datetime | None = None

@@ -121,6 +121,8 @@ def summary(run: RunProgress, *, icons: Icons, hint: str | None = None) -> list[
     width = min(max((len(name) for name in run.steps), default=0), 40)
     for step in run.steps.values():
         lines += _step_lines(step, width, icons)
+    if run.usd is not None:
+        lines.append(f"models cost ${run.usd:.4f}")
     if run.outputs:
         lines.append("outputs")
         names = max(len(name) for name in run.outputs)

@@ -1,6 +1,7 @@
 """`plue up`: a server for the project around the current folder."""
 
 import json
+import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -85,6 +86,7 @@ def up(
 
 def _up(given: Mapping[str, object], tree: Path | None, *, private: bool, watch: bool) -> None:
     from plue.cli.watch import news_lines
+    from plue.gateway.llm.providers import credentials_from
     from plue.local.instance import Running
     from plue.local.server import ServerOptions
     from plue.local.up import Announcer, json_announcer, run_server
@@ -98,6 +100,10 @@ def _up(given: Mapping[str, object], tree: Path | None, *, private: bool, watch:
         print(f"  open     {login}")
         print(f"  api      {running.url}/api/v1   (token in {place.data / 'server.json'})")
         print(f"  data     {place.data}")
+        if settings.model_server is not None:
+            print(f"  models   scripted by {settings.model_server}: no key, and nothing is paid")
+        elif (place.root / ".plue/prompts").is_dir() and credentials_from(os.environ) is None:
+            print("  models   none: set ANTHROPIC_API_KEY, or give --model-server SCRIPT")
         print("  run      plue workflow run NAME")
         print("Ctrl-C ends the server.", flush=True)
 

@@ -1,0 +1,56 @@
+"""A run that asks a model, as a person at a terminal tries it: a script answers, without a key."""
+
+import json
+from pathlib import Path
+
+from e2e.stage import PATIENCE, Project, Said
+
+PROMPT = """\
+---
+type: agent
+output:
+  fixed: boolean
+---
+Mend it.
+"""
+WORKFLOW = """\
+from plue import manual, workflow
+from plue.prompts import Fix
+
+@workflow(triggers=[manual()])
+def mend(ctx):
+    fix = Fix()
+    ctx.success(fixed=fix.fixed)
+"""
+LOOK = {"tools": [{"name": "glob", "input": {"pattern": "*"}}]}
+USED = {"input": 1000, "output": 100}
+FINISH = {"tools": [{"name": "finish", "input": {"fixed": True}}]}
+TURNS = [{**LOOK, "usage": USED}, {**FINISH, "usage": USED}]
+
+
+def test_a_spent_budget_is_extended_by_the_command_that_is_shown(tmp_path: Path) -> None:
+    """Who watches is told what to type; the work goes on, and the summary has its cost."""
+    project = Project.make(tmp_path, {"mend.py": WORKFLOW})
+    prompts = project.root / ".plue" / "prompts"
+    prompts.mkdir()
+    (prompts / "fix.prompt.md").write_text(PROMPT)
+    with project.up("--runners", "0", ANTHROPIC_API_KEY="") as up:
+        assert any("models   none: set ANTHROPIC_API_KEY" in line for line in up.said.lines)
+    script = tmp_path / "turns.json"
+    script.write_text(json.dumps({"conversations": [{"turns": TURNS}]}))
+    with project.up("--model-server", str(script), "--budget", "run.calls=1") as up:
+        assert any(f"models   scripted by {script}" in line for line in up.said.lines)
+        with project.started("workflow", "run", "mend") as watching:
+            said = Said(watching.stdout)
+            line = said.until("waits: the run's budget of 1 calls has 0 left")
+            assert "`plue run extend mend-1 --calls …`" in line
+            extended = project.plue("run", "extend", "mend-1", "--calls", "5")
+            assert extended.returncode == 0, extended.stderr
+            assert "1,000" in extended.stdout
+            shown = said.rest()
+            assert watching.wait(PATIENCE) == 0, shown
+        # Twice 1,000 at 2 $ and 100 at 10 $ a million.
+        assert "[2,000 tokens in, 200 out]" in shown
+        assert "models cost $0.0060" in shown
+        used = project.plue("usage", "--by", "workflow").stdout
+    assert used.splitlines()[1].split() == ["mend", "2", "2,000", "0", "200", "$0.0060"]
