@@ -131,6 +131,7 @@ class PromptRun:
                 token=step_token(claim, setting.models.token),
                 tell=Teller(setting.journal, step.name, assignment.attempt, this.number, tool=tool),
                 run_name=assignment.run_name,
+                step=step.name,
                 waits=self._waits,
                 goes_on=self._goes_on,
             )

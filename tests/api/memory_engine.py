@@ -15,7 +15,7 @@ from typing_extensions import override
 from plue.authoring.evaluator import Evaluator
 from plue.authoring.results import Description, Diagnostic, Planned, Trigger, WorkflowInfo
 from plue.authoring.sources import Sources
-from plue.domain.budget import Amount
+from plue.domain.budget import Amount, Scope
 from plue.domain.growth import GrownPlan, Results
 from plue.domain.run import (
     RunDetails,
@@ -282,7 +282,9 @@ class MemoryEngine(Engine):
         return ()
 
     @override
-    async def extend_budget(self, run: RunId, extra: Amount, *, step: str | None = None) -> None:
+    async def extend_budget(
+        self, run: RunId, extra: Amount, *, scope: Scope = Scope.RUN, step: str = ""
+    ) -> None:
         self.record(run)
 
     @override

@@ -13,6 +13,9 @@ from api.served import TOKEN, an_api
 from factories import a_run
 from server import a_server
 
+from plue.api.access import LocalAccess
+from plue.api.callers import Caller as Somebody
+from plue.api.callers import Resource, Verb
 from plue.domain.budget import Amount, Budgets, Limit, Scope, Shortage
 from plue.domain.run import RunId
 from plue.engine.service import Engine
@@ -120,9 +123,37 @@ async def test_a_budget_is_extended(
             assert one.status == 200, await one.text()
     async with client.post(f"/api/v1/runs/{run}/budget", json={}) as refused:
         assert refused.status == 422
+    for body, field in (({"usd": 1, "scope": "step"}, "step"), ({"usd": 1, "scope": "x"}, "scope")):
+        async with client.post(f"/api/v1/runs/{run}/budget", json=body) as refused:
+            assert refused.status == 422
+            assert (await refused.json())["field"] == field
     budgets = Budgets({Scope.RUN: Limit(usd=Decimal(2), calls=3)})
     caller = Caller(run, 1, "ask", "default", "ci", b"", None)
     wanted = Wanted(caller, 1, "x/a", "a", Amount(Decimal("3.26"), 1, 1))
     short = await engine.context.usage.reserve(wanted, budgets)
     assert isinstance(short, Shortage)
     assert (short.limit, short.left) == (Decimal(5), Decimal("3.25"))
+
+
+async def test_what_others_share_is_extended_by_who_may_change_their_runs(
+    client: aiohttp.ClientSession, used: tuple[Engine, RunId], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A right in the run's namespace is enough for the run's budget, and not for the day's."""
+
+    async def may(
+        _access: LocalAccess, _who: Somebody, _verb: Verb, _what: Resource, where: str | None
+    ) -> bool:
+        return where is not None
+
+    run = used[1]
+    shared = [{"calls": 1, "scope": scope} for scope in ("workflow", "day")]
+    for body in shared:
+        async with client.post(f"/api/v1/runs/{run}/budget", json=body) as answer:
+            assert answer.status == 200, await answer.text()
+    monkeypatch.setattr(LocalAccess, "may", may)
+    async with client.post(f"/api/v1/runs/{run}/budget", json={"calls": 1}) as answer:
+        assert answer.status == 200, await answer.text()
+    for body in shared:
+        async with client.post(f"/api/v1/runs/{run}/budget", json=body) as refused:
+            assert refused.status == 403
+            assert "may not patch workflowruns in all namespaces" in await refused.text()

@@ -112,7 +112,7 @@ async def test_an_agent_goes_on_when_its_budget_is_extended(bench: MakeBench) ->
         await desk.until(run, EventType.STEP_WAITING)
         details = await desk.server.engine.details(run)
         assert [(s.state, s.reason) for s in details.steps] == [(StepState.WAITING, Reason.BUDGET)]
-        await desk.server.engine.extend_budget(run, Amount(calls=5), step="ask")
+        await desk.server.engine.extend_budget(run, Amount(calls=5), scope=Scope.STEP, step="ask")
         events, steps = await desk.end(run)
         rows = await desk.usage()
     assert steps["ask"].state is StepState.SUCCEEDED
@@ -125,12 +125,27 @@ async def test_an_agent_goes_on_when_its_budget_is_extended(bench: MakeBench) ->
     wait = ["step_waiting", "step_waiting"]
     assert kinds == ["step_started", *turn, *turn, *wait, *turn, "step_completed"]
     assert [
-        (w.get("reason"), "--step" in w.get("message", ""))
+        (w.get("reason"), " --step ask --calls" in w.get("message", ""))
         for w in bodies(events, EventType.STEP_WAITING)
     ] == [("Budget", True), (None, False)]
     assert [(r["turn"], r["input_tokens"], r["output_tokens"], r["outcome"]) for r in rows] == [
         (n, 10, 2, "answered") for n in (1, 2, 3)
     ]
+
+
+@pytest.mark.parametrize("scope", [Scope.WORKFLOW, Scope.DAY])
+async def test_what_all_runs_spent_together_can_be_extended(bench: MakeBench, scope: Scope) -> None:
+    """The step says whose budget it waits for; to extend the run's own would not help it."""
+    turns = json.dumps({"conversations": [{"turns": [{"text": "done"}]}]})
+    budgets = Budgets({scope: Limit(calls=1), Scope.RUN: Limit(calls=1)})
+    async with bench(turns, budgets=budgets) as desk:
+        await desk.end(await desk.begin(ask()))
+        run = await desk.begin(ask())
+        (wait,) = bodies(await desk.until(run, EventType.STEP_WAITING), EventType.STEP_WAITING)
+        assert f"--scope {scope} --calls" in wait["message"]
+        await desk.server.engine.extend_budget(run, Amount(calls=1), scope=scope)
+        _, steps = await desk.end(run)
+    assert steps["ask"].state is StepState.SUCCEEDED
 
 
 async def test_one_huge_answer_leaves_nothing_and_is_counted_whole(bench: MakeBench) -> None:

@@ -452,8 +452,13 @@ class UsageReport(_Response):
 
 
 class ExtendBudget(_Request):
-    """Allow a run, or one of its steps, so much more than its budget."""
+    """Allow so much more than the budget of a run, or of another scope that it counts in."""
 
+    scope: Literal["step", "run", "workflow", "day"] | None = Field(
+        default=None,
+        description="Whose budget; `step` when a step is named, else `run`. `workflow` and `day`"
+        " are today's, and concern other runs too.",
+    )
     step: str | None = Field(default=None, min_length=1, max_length=200)
     usd: float = Field(default=0, ge=0, le=1_000_000, allow_inf_nan=False)
     tokens: int = Field(default=0, ge=0, le=10**12)

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
-from plue.api.callers import Verb, found_run, readable
+from plue.api.callers import Verb, found_run, readable, require
 from plue.api.keys import ENGINE
 from plue.api.models import ExtendBudget, UsageLineBody, UsageReport
 from plue.api.queries import UsageQuery
 from plue.api.routes import Call, Nothing, Outcome
-from plue.domain.budget import Amount
+from plue.domain.budget import Amount, Scope
 from plue.errors import RejectedError
 from plue.store.usage import UsageLine
 
@@ -46,9 +46,15 @@ async def extend_budget(call: Call[Nothing, ExtendBudget]) -> Outcome:
     body, engine = call.body, call.request.app[ENGINE]
     if not (body.usd or body.tokens or body.calls):
         raise RejectedError("say by how much: `usd`, `tokens` or `calls`", field="usd")
+    scope = Scope(body.scope or ("run" if body.step is None else "step"))
+    if (scope is Scope.STEP) != (body.step is not None):
+        raise RejectedError("the scope `step` and the name of a step go together", field="step")
     run = await found_run(call, Verb.PATCH)
+    if scope in {Scope.WORKFLOW, Scope.DAY}:
+        # Runs of every namespace are counted there.
+        await require(call.request, Verb.PATCH, None)
     extra = Amount(Decimal(str(body.usd)), body.tokens, body.calls)
-    await engine.extend_budget(run, extra, step=body.step)
+    await engine.extend_budget(run, extra, scope=scope, step=body.step or "")
     return _report(await engine.usage_of(run))
 
 

@@ -313,19 +313,33 @@ def extend(
     tokens: Annotated[int, typer.Option(min=0, help="So many tokens more.")] = 0,
     calls: Annotated[int, typer.Option(min=0, help="So many calls more.")] = 0,
     step: Annotated[str | None, typer.Option(help="Only this step's budget.")] = None,
+    scope: Annotated[
+        str | None,
+        typer.Option(help="Whose budget: run, or of today: workflow, day [default: run]."),
+    ] = None,
 ) -> None:
     """Allow a run more model usage; steps that wait for their budget go on.
+
+    A step says which budget it waits for. Those of a workflow and of the day concern other runs
+    too, and in a cluster only who may change runs in all namespaces extends them.
 
     Examples:
       plue run extend review-12 --usd 2
       plue run extend --step fix --tokens 200000
+      plue run extend --scope day --usd 50
 
     """
     from plue.cli.usage import usage_lines
 
     if not (usd or tokens or calls):
         raise UsageError("say by how much", remedy="give --usd, --tokens or --calls")
+    if scope not in {None, "run", "workflow", "day"}:
+        raise UsageError(
+            f"--scope {scope}: there is no such budget", remedy="give run, workflow or day"
+        )
+    if step is not None and scope is not None:
+        raise UsageError("--step and --scope are two budgets", remedy="extend one after the other")
     with server() as api:
-        body = {"usd": usd, "tokens": tokens, "calls": calls, "step": step}
+        body = {"usd": usd, "tokens": tokens, "calls": calls, "step": step, "scope": scope}
         report = api.post(f"/runs/{_named(api, run)}/budget", body)
     print("\n".join(usage_lines(report["lines"], ["step", "model"], report["cost_usd"])))

@@ -21,7 +21,7 @@ from plue.authoring.codes import Code
 from plue.authoring.evaluator import Evaluator
 from plue.authoring.registry import Registry
 from plue.authoring.results import Description, Planned, Rendered, WorkflowInfo
-from plue.domain.budget import Amount
+from plue.domain.budget import Amount, Scope
 from plue.domain.clock import StoreClock
 from plue.domain.event import event_of
 from plue.domain.growth import GrownPlan
@@ -395,10 +395,14 @@ class Engine:
             now=now,
         )
 
-    async def extend_budget(self, run: RunId, extra: Amount, *, step: str | None = None) -> None:
-        """Allow a run, or one of its steps, more than its budget; calls that wait go on."""
-        await self.context.runs.get(run)
-        await self.context.usage.extend(run, extra, step=step)
+    async def extend_budget(
+        self, run: RunId, extra: Amount, *, scope: Scope = Scope.RUN, step: str = ""
+    ) -> None:
+        """Allow more in a scope that *step* of the run counts in; calls that wait go on."""
+        record = await self.context.runs.get(run)
+        await self.context.usage.extend(
+            run, extra, scope=scope, step=step, workflow=record.workflow
+        )
         if self.context.sessions is not None:
             self.context.sessions.budget_changed()
         self.context.database.tell("budget")

@@ -189,14 +189,19 @@ class UsageStore:
             await self.settle(str(row["id"]), spend)
         return len(rows)
 
-    async def extend(self, run: RunId, extra: Amount, *, step: str | None = None) -> None:
-        """Allow a run, or one of its steps, more than its budget."""
-        scope = Scope.RUN if step is None else Scope.STEP
+    async def extend(
+        self, run: RunId, extra: Amount, *, scope: Scope = Scope.RUN, step: str = "", workflow: str
+    ) -> None:
+        """Allow more in one of the scopes that *step* of *run*, which is of *workflow*, counts in.
+
+        Days and a workflow's days are those of now: tomorrow begins anew.
+        """
+        names = _names(run, step, workflow, datetime.now(UTC).date())
         await self._database.rows(
             "extend_budget",
             {
                 "scope": scope.value,
-                "name": run if step is None else f"{run}/{step}",
+                "name": names[scope],
                 "usd": extra.usd,
                 "tokens": extra.tokens,
                 "calls": extra.calls,

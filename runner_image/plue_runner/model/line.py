@@ -6,6 +6,7 @@ see. A budget that does not allow the call is waited for: what was paid for is n
 
 import asyncio
 import random
+import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -46,6 +47,7 @@ class Line:
     token: str
     tell: Teller
     run_name: str
+    step: str
     waits: Callable[[], None]
     goes_on: Callable[[], None]
     _client: "AsyncAnthropic | None" = field(default=None, init=False)
@@ -148,13 +150,15 @@ class Line:
         if _SHORTEST_ANSWER <= fits < request["max_tokens"]:
             request["max_tokens"] = fits
             return 0
-        step = " --step NAME" if budget.scope == "step" else ""
+        # The run's budget is what the command extends by itself.
+        whose = {"step": f" --step {shlex.quote(self.step)}", "run": ""}
+        scope = whose.get(budget.scope, f" --scope {budget.scope}")
         self.waits()
         self.tell.waits(
             Reason.BUDGET,
             f"the {budget.scope}'s budget of {budget.limit:f} {budget.unit} has"
             f" {budget.left:f} left, too little for the next call; extend it with"
-            f" `plue run extend {self.run_name}{step} --{budget.unit} …`",
+            f" `plue run extend {self.run_name}{scope} --{budget.unit} …`",
         )
         return _HOLD_SECONDS
 
