@@ -204,6 +204,7 @@ class Operator:
             "PLUE_GATEWAY_LISTEN": f"{self.cluster.gateway}:{self.gateway_port}",
             "PLUE_EGRESS_LISTEN": f"{self.cluster.gateway}:{self.egress_port}",
             "PLUE_API_LISTEN": f"127.0.0.1:{self.api_port}",
+            "PLUE_GIT_LOOPBACK": "true",
         }
         program = "from plue.cli.main import main; main()"
         with (self.folder / "operator.log").open("ab") as log:

@@ -27,6 +27,7 @@ import plue
 from plue.authoring.answers import diagnostic_of, ended, info_of, parsed_answer, planned_of
 from plue.authoring.codes import Code
 from plue.authoring.config import CONFIG_FILE, ConfigFile, config_of
+from plue.authoring.fetching import Fetched, GitRequest, Reach, fetch
 from plue.authoring.imports import (
     Imports,
     is_source_file,
@@ -80,8 +81,10 @@ class Evaluator:
         children: int = 4,
         memory_bytes: int = 256 * 1024 * 1024,
         result_bytes: int = 4 * 1024 * 1024,
+        reach: Reach = Reach(),  # noqa: B008 - it never changes
     ) -> None:
-        """Set the limits of one evaluation, and how many may run at once."""
+        """Set the limits of one evaluation, how many may run at once, and whom fetches reach."""
+        self._reach = reach
         self.wall = wall.total_seconds()
         self._settings = json.dumps(
             {
@@ -293,6 +296,10 @@ class Evaluator:
         return planned_of(parsed_answer(body))
 
     # ── render ───────────────────────────────────────────────────────────────────────────────────
+
+    async def fetch(self, request: GitRequest) -> Fetched:
+        """Return the `.plue/` of a git repository. Raises RejectedError, UnavailableError."""
+        return await fetch(request, reach=self._reach)
 
     async def render(
         self,

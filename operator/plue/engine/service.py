@@ -19,6 +19,7 @@ from pydantic_core import to_json
 
 from plue.authoring.codes import Code
 from plue.authoring.evaluator import Evaluator
+from plue.authoring.fetching import Fetched, GitRequest
 from plue.authoring.registry import Registry
 from plue.authoring.results import Description, Planned, Rendered, WorkflowInfo
 from plue.domain.budget import Amount, Scope
@@ -227,6 +228,10 @@ class Engine:
         return now - away > context.settings.lease.total_seconds()
 
     # ── submit ───────────────────────────────────────────────────────────────────────────────────
+
+    async def fetch(self, request: GitRequest) -> Fetched:
+        """Return the `.plue/` of a git repository. Raises RejectedError, UnavailableError."""
+        return await self._evaluator.fetch(request)
 
     async def describe(self, files: Mapping[str, str] | None = None) -> Description:
         """Return what *files* declare, or what the server's own tree declares now.

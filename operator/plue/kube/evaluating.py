@@ -6,22 +6,27 @@ evaluation there and one at home cannot differ.
 """
 
 import asyncio
+import contextlib
 import hmac
 import json
-from collections.abc import Mapping, Sequence
-from typing import Final
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any, Final
 
 import aiohttp
 from aiohttp import web
 from typing_extensions import override
 
 from plue.authoring.evaluator import Evaluator, Isolation, body_of
-from plue.errors import PlueError, UnavailableError
+from plue.authoring.fetching import Fetched, GitRequest
+from plue.errors import PlueError, RejectedError, UnavailableError
 from plue.wire.plan import Step
 
 __all__ = ["RemoteEvaluator", "evaluator_app"]
 
 _ASK: Final = "/v1/ask"
+_FETCH: Final = "/v1/fetch"
+_FETCH_SECONDS: Final = 75.0
 _KIND: Final = "X-Plue-Kind"
 _MAX_BYTES: Final = 32 * 1024 * 1024
 """A request holds a repository's workflow files; the evaluator's own limits are far lower."""
@@ -29,41 +34,78 @@ _MAX_BYTES: Final = 32 * 1024 * 1024
 _AT_ONCE: Final = 64
 """Requests that may wait for one of the evaluator's children; more are turned away."""
 
+_FETCHES_AT_ONCE: Final = 8
+"""Each is a git process, with a repository of its own on the disk meanwhile."""
+
 
 def evaluator_app(evaluator: Evaluator, *, token: str) -> web.Application:
     """Serve *evaluator* to whoever knows *token*; `/healthz` says whether its process is there."""
-    expected = f"Bearer {token}".encode()
-    waiting = asyncio.Semaphore(_AT_ONCE)
+    served = _Served(evaluator, token)
+    app = web.Application(client_max_size=_MAX_BYTES)
+    app.router.add_post(_ASK, served.ask)
+    app.router.add_post(_FETCH, served.fetch)
+    app.router.add_get("/healthz", served.healthz)
+    return app
 
-    async def ask(request: web.Request) -> web.Response:
-        given = request.headers.get("Authorization", "").encode("utf-8", "surrogateescape")
-        if not hmac.compare_digest(given, expected):
-            raise web.HTTPUnauthorized
-        if waiting.locked():
-            raise web.HTTPServiceUnavailable(text="too many evaluations wait already")
-        async with waiting:
+
+class _Served:
+    """The handlers of an evaluator's server."""
+
+    def __init__(self, evaluator: Evaluator, token: str) -> None:
+        self._evaluator = evaluator
+        self._expected = f"Bearer {token}".encode()
+        self._asking = asyncio.Semaphore(_AT_ONCE)
+        self._fetching = asyncio.Semaphore(_FETCHES_AT_ONCE)
+
+    async def ask(self, request: web.Request) -> web.Response:
+        asked = await self._asked(request)
+        async with _slot(self._asking, "evaluations"):
             try:
-                asked = json.loads(await request.read())
-            except ValueError as error:
-                raise web.HTTPBadRequest(text="the request is not JSON") from error
-            if not isinstance(asked, dict):
-                raise web.HTTPBadRequest(text="the request is not an object")
-            try:
-                kind, body = await evaluator.ask(asked)
+                kind, body = await self._evaluator.ask(asked)
             except PlueError as error:
                 raise web.HTTPServiceUnavailable(text=error.message) from error
         return web.Response(body=body, headers={_KIND: kind})
 
-    async def healthz(_: web.Request) -> web.Response:
-        found = evaluator.isolation
+    async def fetch(self, request: web.Request) -> web.Response:
+        try:
+            wanted = GitRequest(**await self._asked(request))
+        except TypeError as error:
+            raise web.HTTPBadRequest(text="this is not a request for a repository") from error
+        async with _slot(self._fetching, "fetches"):
+            try:
+                found = await self._evaluator.fetch(wanted)
+            except RejectedError as error:
+                problem = {"message": error.message, "field": error.field, "remedy": error.remedy}
+                return web.json_response(problem, status=web.HTTPUnprocessableEntity.status_code)
+            except PlueError as error:
+                raise web.HTTPServiceUnavailable(text=error.message) from error
+        return web.json_response({"commit": found.commit, "files": found.files})
+
+    async def healthz(self, _: web.Request) -> web.Response:
+        found = self._evaluator.isolation
         if found is None:
             raise web.HTTPServiceUnavailable(text="the evaluator's process is not there")
         return web.json_response({"ok": True, "notes": list(found.notes)})
 
-    app = web.Application(client_max_size=_MAX_BYTES)
-    app.router.add_post(_ASK, ask)
-    app.router.add_get("/healthz", healthz)
-    return app
+    async def _asked(self, request: web.Request) -> dict[str, Any]:
+        given = request.headers.get("Authorization", "").encode("utf-8", "surrogateescape")
+        if not hmac.compare_digest(given, self._expected):
+            raise web.HTTPUnauthorized
+        try:
+            asked = json.loads(await request.read())
+        except ValueError as error:
+            raise web.HTTPBadRequest(text="the request is not JSON") from error
+        if not isinstance(asked, dict):
+            raise web.HTTPBadRequest(text="the request is not an object")
+        return asked
+
+
+@contextlib.asynccontextmanager
+async def _slot(slots: asyncio.Semaphore, what: str) -> AsyncIterator[None]:
+    if slots.locked():
+        raise web.HTTPServiceUnavailable(text=f"too many {what} wait already")
+    async with slots:
+        yield
 
 
 class RemoteEvaluator(Evaluator):
@@ -72,7 +114,7 @@ class RemoteEvaluator(Evaluator):
     def __init__(self, url: str, *, token: str) -> None:
         """Ask the server at *url* with *token*."""
         super().__init__()
-        self._url = url.rstrip("/") + _ASK
+        self._url = url.rstrip("/")
         self._headers = {"Authorization": f"Bearer {token}"}
         self._session: aiohttp.ClientSession | None = None
 
@@ -101,24 +143,46 @@ class RemoteEvaluator(Evaluator):
         self, request: Mapping[str, object], recorded: Sequence[Step] = ()
     ) -> tuple[str, bytes]:
         """Ask the server. Raises UnavailableError when it is away or does not know our token."""
+        status, kind, said = await self._post(_ASK, body_of(request, recorded))
+        if status == web.HTTPOk.status_code:
+            return kind, said
+        raise _refused(status, said)
+
+    @override
+    async def fetch(self, request: GitRequest) -> Fetched:
+        """Have the server fetch: it may reach the world, and knows nothing that is ours."""
+        patience = aiohttp.ClientTimeout(total=_FETCH_SECONDS, sock_connect=3)
+        status, _, said = await self._post(_FETCH, json.dumps(asdict(request)).encode(), patience)
+        if status == web.HTTPOk.status_code:
+            return Fetched(**json.loads(said))
+        if status == web.HTTPUnprocessableEntity.status_code:
+            raise RejectedError(**json.loads(said))
+        raise _refused(status, said)
+
+    async def _post(
+        self, path: str, body: bytes, patience: aiohttp.ClientTimeout | None = None
+    ) -> tuple[int, str, bytes]:
+        """Return status, kind and body of the answer. Raises UnavailableError."""
         if self._session is None:
             raise UnavailableError("the evaluator is closed")
-        body = body_of(request, recorded)
         try:
-            async with self._session.post(self._url, data=body) as answer:
-                said = await answer.read()
-                if answer.status == web.HTTPOk.status_code:
-                    return answer.headers[_KIND], said
-                status = answer.status
-        except (aiohttp.ClientError, TimeoutError, KeyError) as error:
+            async with self._session.post(
+                self._url + path, data=body, timeout=patience or self._session.timeout
+            ) as answer:
+                return answer.status, answer.headers.get(_KIND, ""), await answer.read()
+        except (aiohttp.ClientError, TimeoutError) as error:
             raise UnavailableError(
                 "the evaluator does not answer", remedy="look at the evaluator's pods and log"
             ) from error
-        if status == web.HTTPUnauthorized.status_code:
-            raise UnavailableError(
-                "the evaluator does not know our token",
-                remedy="give PLUE_EVALUATOR_TOKEN the same value everywhere",
-            )
-        raise UnavailableError(
-            f"the evaluator answered {status}: {said[:300].decode(errors='replace')}"
+
+
+def _refused(status: int, said: bytes) -> UnavailableError:
+    """Return why the evaluator did not do what it was asked."""
+    if status == web.HTTPUnauthorized.status_code:
+        return UnavailableError(
+            "the evaluator does not know our token",
+            remedy="give PLUE_EVALUATOR_TOKEN the same value everywhere",
         )
+    return UnavailableError(
+        f"the evaluator answered {status}: {said[:300].decode(errors='replace')}"
+    )

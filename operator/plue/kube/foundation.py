@@ -31,7 +31,7 @@ from plue.kube.client import ApiClient
 from plue.kube.evaluating import RemoteEvaluator
 from plue.kube.login import Login
 from plue.kube.secrets import ClusterSecrets
-from plue.kube.settings import OperatorOptions, address_of
+from plue.kube.settings import OperatorOptions, address_of, reach_of
 from plue.store.blobs import Blobs
 from plue.store.database import Database
 from plue.store.identity import incarnation_of
@@ -183,7 +183,7 @@ async def _set(event: asyncio.Event) -> None:
 
 def _evaluator(options: OperatorOptions) -> Evaluator:
     if options.evaluator_url is None:
-        return Evaluator()
+        return Evaluator(reach=reach_of(options))
     return RemoteEvaluator(options.evaluator_url, token=options.evaluator_token.get_secret_value())
 
 

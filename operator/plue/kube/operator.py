@@ -19,6 +19,7 @@ from plue.gateway.app import Gateway
 from plue.kube.announcing import Announcer
 from plue.kube.client import ApiClient
 from plue.kube.foundation import Foundation, health_of
+from plue.kube.git_sources import GitSources
 from plue.kube.identity import PodIdentity
 from plue.kube.lease import Leadership
 from plue.kube.login import Login
@@ -29,6 +30,7 @@ from plue.kube.pods import PodHost
 from plue.kube.pools import Pools
 from plue.kube.pruning import prune
 from plue.kube.runs import Runs
+from plue.kube.secrets import ClusterSecrets
 from plue.kube.servers import cluster_api, serve_egress
 from plue.kube.settings import OperatorOptions
 from plue.kube.watching import watch
@@ -108,7 +110,9 @@ class Operator:
     async def _start_passes(self, engine: Engine, host: PodHost, api: ApiClient) -> None:
         namespace = self._options.namespace
         announcer = Announcer(api)
-        workflows = Workflows(api, engine=engine, announcer=announcer)
+        git = GitSources(engine.fetch, ClusterSecrets(api).of_workflow)
+        self._parts.push_async_callback(git.close)
+        workflows = Workflows(api, engine=engine, announcer=announcer, git=git)
         pools = Pools(
             api, context=engine.context, host=host, announcer=announcer, namespace=namespace
         )

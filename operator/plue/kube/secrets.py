@@ -15,7 +15,7 @@ from typing import Any
 from pydantic import JsonValue
 
 from plue.engine.ports import SecretsFrom
-from plue.errors import NotFoundError, UnavailableError
+from plue.errors import NotFoundError, RejectedError, UnavailableError
 from plue.kube.client import CORE, ApiClient, Json, Place
 from plue.resources.crds import GROUP
 from plue.resources.parts import SecretReference
@@ -61,6 +61,21 @@ class ClusterSecrets:
         found = dict(zip(wanted, read, strict=True))
         values = {n: found[secret].get(key) for n, (secret, key) in places.items()}
         return {n: value for n, value in values.items() if value is not None}
+
+    async def of_workflow(self, namespace: str, workflow: str, secret: str) -> Mapping[str, str]:
+        """Return what a Secret lets *workflow* have: all of it. Raises as ``values`` does.
+
+        Raises RejectedError when there is no such Secret, or it does not let it.
+        """
+        allowed = secrets_of_workflow(namespace, workflow, ())
+        found = await self._read(allowed, secret)
+        if not found:
+            raise RejectedError(
+                f"the Secret {secret} is not there, or does not let this Workflow have it",
+                field="source.git.secretRef",
+                remedy=f'give it the label {allowed["label"]}: "true"',
+            )
+        return found
 
     async def _read(self, allowed: SecretsFrom, secret: str) -> Mapping[str, str]:
         """Return a Secret's data; nothing unless it is there and lets these runs have it."""

@@ -24,7 +24,7 @@ from plue.kube.login import Login
 from plue.kube.making import ClusterRuns
 from plue.kube.pod_template import RunnerPlacing
 from plue.kube.pods import PodHost
-from plue.kube.settings import EvaluatorOptions, OperatorOptions, address_of
+from plue.kube.settings import EvaluatorOptions, OperatorOptions, address_of, reach_of
 from plue.store.access import AccessStore
 
 __all__ = [
@@ -129,7 +129,7 @@ class EvaluatorServer:
     def __init__(self, options: EvaluatorOptions) -> None:
         """Prepare to listen as *options* say."""
         self._options = options
-        self._evaluator = Evaluator()
+        self._evaluator = Evaluator(reach=reach_of(options))
         self._runner: web.AppRunner | None = None
 
     async def start(self) -> None:

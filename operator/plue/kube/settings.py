@@ -1,11 +1,13 @@
 """Settings of a cluster's processes, read once: from options, else from `PLUE_…` variables."""
 
+import ipaddress
 from pathlib import Path
 from typing import Self
 
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from plue.authoring.fetching import Reach
 from plue.errors import UsageError
 
 __all__ = ["DatabaseOptions", "EvaluatorOptions", "OperatorOptions", "address_of"]
@@ -36,7 +38,20 @@ class _Options(BaseSettings):
             ) from error
 
 
-class EvaluatorOptions(_Options):
+class GitOptions(_Options):
+    """Which git sources are fetched."""
+
+    git: bool = Field(default=True, description="Whether sources are fetched from git at all.")
+    git_refused: str = Field(
+        default="",
+        description="Networks that none is fetched from, as of pods or Services: CIDRs, commas.",
+    )
+    git_loopback: bool = Field(
+        default=False, description="Whether they may be on this very machine, to try it."
+    )
+
+
+class EvaluatorOptions(GitOptions):
     """What the evaluator's server can be told."""
 
     evaluator_token: SecretStr = Field(
@@ -51,7 +66,7 @@ class DatabaseOptions(_Options):
     database: SecretStr = Field(description="The Postgres that holds the engine's state.")
 
 
-class OperatorOptions(DatabaseOptions):
+class OperatorOptions(DatabaseOptions, GitOptions):
     """What operator, API and gateway can be told."""
 
     data: Path = Field(default=Path("/var/lib/plue"), description="Where archives are kept.")
@@ -102,6 +117,16 @@ class OperatorOptions(DatabaseOptions):
         default="run.usd=10,day.usd=100",
         description="What models may cost: SCOPE.UNIT=AMOUNT, separated by commas.",
     )
+
+
+def reach_of(options: GitOptions) -> Reach:
+    """Return where git sources may be fetched from. Raises UsageError."""
+    listed = [one.strip() for one in options.git_refused.split(",") if one.strip()]
+    try:
+        refused = tuple(ipaddress.ip_network(one) for one in listed)
+        return Reach(refused, loopback=options.git_loopback, nowhere=not options.git)
+    except ValueError as error:
+        raise UsageError(f"PLUE_GIT_REFUSED: {error}", field="git_refused") from error
 
 
 def address_of(listen: str) -> tuple[str, int]:

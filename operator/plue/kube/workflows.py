@@ -14,9 +14,10 @@ from plue.errors import ConflictError, NotFoundError, PlueError
 from plue.kube.announcing import Announcer
 from plue.kube.client import ApiClient
 from plue.kube.conditions import Fact, conditions_of
+from plue.kube.git_sources import GitSources
 from plue.kube.objects import WORKFLOWS, Known, is_gone, write_status
 from plue.resources.parts import ConditionType, SecretReference
-from plue.resources.workflow import WorkflowSpec
+from plue.resources.workflow import GitSource, WorkflowSpec
 
 __all__ = ["Registered", "Workflows", "chosen", "lines_of"]
 
@@ -44,10 +45,13 @@ class Workflows:
         *,
         engine: Engine,
         announcer: Announcer,
+        git: GitSources,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        """Evaluate with *engine*."""
+        """Evaluate with *engine* what the resources hold, or what *git* fetches."""
         self._api = api
+        self._git = git
+        git.on_change = self._fetched
         self._engine = engine
         self._announcer = announcer
         self._clock = clock
@@ -77,6 +81,7 @@ class Workflows:
         """Take in that a workflow was deleted. Its runs go on: their source was pinned."""
         for key in [key for key, known in self._known.items() if known.uid == uid]:
             del self._known[key]
+            self._git.forget(uid)
             self._registered.pop(key, None)
 
     def get(self, namespace: str, name: str) -> Registered | None:
@@ -85,6 +90,9 @@ class Workflows:
 
     async def pass_(self) -> None:
         """Evaluate what changed; what could not be done now is done at the next pass."""
+        for one in list(self._known.values()):
+            if (source := _git_source(one)) is not None:
+                self._git.look(one, source)
         for key in list(self._changed):
             self._changed.discard(key)
             known = self._known.get(key)
@@ -98,13 +106,16 @@ class Workflows:
 
     async def _one(self, known: Known) -> None:
         ready, status, registered = await self._evaluated(known)
-        self._registered[known.key] = registered
-        self.on_registered(known.key)
-        good = bool(ready.holds)
+        if registered is None:
+            self._registered.pop(known.key, None)
+        else:
+            self._registered[known.key] = registered
+            self.on_registered(known.key)
+        bad = ready.holds is False
         facts = (
             ready,
-            Fact(ConditionType.RECONCILING, holds=False, reason="Evaluated"),
-            Fact(ConditionType.STALLED, holds=not good, reason=ready.reason, message=ready.message),
+            Fact(ConditionType.RECONCILING, holds=ready.holds is None, reason=ready.reason),
+            Fact(ConditionType.STALLED, holds=bad, reason=ready.reason, message=ready.message),
         )
         conditions = conditions_of(
             facts,
@@ -123,19 +134,36 @@ class Workflows:
                 raise
             self.gone(known.uid)
         else:
-            if not good:
+            if bad:
                 await self._announcer.say("Workflow", known, "Warning", ready.reason, ready.message)
 
-    async def _evaluated(self, known: Known) -> tuple[Fact, dict[str, Any], Registered]:
-        nothing: dict[str, Any] = {"revision": None, "function": None, "inputs": None}
+    def _fetched(self, known: Known) -> None:
+        self._changed.add(known.key)
+        self.wake()
+
+    async def _evaluated(self, known: Known) -> tuple[Fact, dict[str, Any], Registered | None]:
+        """Return how it stands, its status, and what runs need; None while nobody knows yet."""
+        nothing: dict[str, Any] = {
+            "revision": None,
+            "commit": None,
+            "function": None,
+            "inputs": None,
+        }
         try:
             spec = WorkflowSpec.model_validate(known.spec)
         except ValidationError as error:
             return self._unready(known, "Invalid", str(error), nothing)
-        if spec.source.inline is None:
-            message = "git sources are not fetched by this version; give spec.source.inline"
-            return self._unready(known, "NotImplemented", message, nothing)
-        files = spec.source.inline.files()
+        files, held = {}, None
+        if spec.source.inline is not None:
+            files = spec.source.inline.files()
+        elif spec.source.git is not None:
+            held = self._git.get(known, spec.source.git)
+            if held is None:
+                message = f"{spec.source.git.url} is being fetched"
+                return Fact(ConditionType.READY, None, "Fetching", message), nothing, None
+            if held.files is None:
+                return self._unready(known, *(held.problem or ("FetchFailed", "")), nothing)
+            files = dict(held.files)
         described = await self._engine.describe(files)
         info, problem = chosen(described, spec.function)
         if info is None:
@@ -144,7 +172,12 @@ class Workflows:
             known.generation, files, info.name, spec.pool, None, spec.secrets or ()
         )
         message = f"{info.name} of {info.file}"
-        return Fact.ready("Evaluated", message), _described(info), registered
+        if held is not None:
+            message += f" at {held.commit}"
+            if held.problem is not None:
+                message += f"; the last fetch failed: {held.problem[1]}"
+        commit = None if held is None else held.commit
+        return Fact.ready("Evaluated", message), {**_described(info), "commit": commit}, registered
 
     def _unready(
         self, known: Known, reason: str, message: str, status: dict[str, Any]
@@ -152,6 +185,17 @@ class Workflows:
         _log.info("workflow_unready", namespace=known.namespace, name=known.name, reason=reason)
         registered = Registered(known.generation, {}, None, None, message)
         return Fact.unready(reason, message), status, registered
+
+
+def _git_source(known: Known) -> GitSource | None:
+    """Return the git source of a Workflow, if that is what it has."""
+    source = known.spec.get("source") or {}
+    if not source.get("git"):
+        return None
+    try:
+        return GitSource.model_validate(source["git"])
+    except ValidationError:
+        return None  # the pass says so
 
 
 def chosen(described: Description, function: str | None) -> tuple[WorkflowInfo | None, str | None]:

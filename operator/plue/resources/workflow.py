@@ -17,6 +17,7 @@ from plue.resources.parts import (
 
 __all__ = [
     "Function",
+    "GitSecret",
     "GitSource",
     "InlineSource",
     "Source",
@@ -79,6 +80,18 @@ class InlineSource(Part):
         return found if self.config is None else {**found, ".plue/config.yaml": self.config}
 
 
+class GitSecret(Part):
+    """Names the Secret that a git host wants, which must let this Workflow have it."""
+
+    name: str = Field(
+        min_length=1,
+        max_length=253,
+        pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$",
+        description='Its name. It needs the label workflow.plue.dev/NAME: "true", where NAME is'
+        " this Workflow's name.",
+    )
+
+
 class GitSource(Part):
     """Source in a git repository, fetched again at an interval."""
 
@@ -103,6 +116,11 @@ class GitSource(Part):
     )
     interval_seconds: int = Field(
         default=300, ge=30, le=86400, description="Seconds between two fetches."
+    )
+    secret_ref: GitSecret | None = Field(
+        default=None,
+        description="The Secret of this namespace with what the host wants: username and password"
+        " for https, and ca.crt for a host of your own; ssh-privatekey and known_hosts for ssh.",
     )
 
 
@@ -167,6 +185,9 @@ class WorkflowStatus(Part):
     )
     revision: str | None = Field(
         default=None, max_length=128, description="SHA-256 of the source that is in use."
+    )
+    commit: str | None = Field(
+        default=None, max_length=64, description="The commit that was fetched, of a git source."
     )
     function: str | None = Field(
         default=None, max_length=100, description="The function that runs execute."
