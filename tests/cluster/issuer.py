@@ -1,5 +1,6 @@
 """An OpenID Connect issuer on loopback: it logs in whom the test says, and checks what is asked."""
 
+import asyncio
 import base64
 import hashlib
 import json
@@ -32,6 +33,8 @@ class Issuer:
     wrong: dict[str, Any] = field(default_factory=dict)
     """Claims of ID tokens that are not as they should be."""
     refuses: bool = False
+    in_pieces: bool = False
+    """Whether tokens are sent a part at a time, as a network does it."""
     asked: list[dict[str, str]] = field(default_factory=list)
     """What browsers were sent with."""
     _codes: dict[str, dict[str, str]] = field(default_factory=dict)
@@ -68,7 +71,7 @@ class Issuer:
             back = {"code": code, "state": asked["state"], "session_state": "of no interest"}
         raise web.HTTPFound(f"{asked['redirect_uri']}?{urlencode(back)}")
 
-    async def _token(self, request: web.Request) -> web.Response:
+    async def _token(self, request: web.Request) -> web.StreamResponse:
         form = await request.post()
         asked = self._codes.pop(str(form.get("code")), None)
         challenge = hashlib.sha256(str(form.get("code_verifier")).encode()).digest()
@@ -92,4 +95,12 @@ class Issuer:
             **self.wrong,
         }
         token = f"{_part({'alg': 'RS256'})}.{_part(claims)}.{_part({})}"
-        return web.json_response({"access_token": "x", "token_type": "Bearer", "id_token": token})
+        answer = {"access_token": "x", "token_type": "Bearer", "id_token": token}
+        if not self.in_pieces:
+            return web.json_response(answer)
+        text, response = json.dumps(answer).encode(), web.StreamResponse()
+        await response.prepare(request)
+        for start in range(0, len(text), len(text) // 3 + 1):
+            await response.write(text[start : start + len(text) // 3 + 1])
+            await asyncio.sleep(0.02)
+        return response

@@ -4,61 +4,26 @@ import ipaddress
 import re
 import socket
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
+from cluster.browsing import ANN, World, a_world
 from cluster.issuer import CLIENT, SECRET, Issuer
-from cluster.served import READS, WORKS, Served, listening, serving
+from cluster.served import READS, WORKS, listening, serving
 
-from plue.api.oidc import BrowserLogin, safe_path
+from plue.api.oidc import BrowserLogin, origin_of, safe_path
 from plue.api.sessions import TrustedProxy
 from plue.errors import UsageError
 from plue.kube.client import ApiClient
-
-ANN = "ann@example.org"
-
-
-@dataclass
-class World:
-    """An issuer, our API, and the address at which browsers find it."""
-
-    issuer: Issuer
-    served: Served
-
-    def browser(self) -> aiohttp.ClientSession:
-        """Return a browser: it keeps cookies and follows where it is sent."""
-        jar = aiohttp.CookieJar(unsafe=True)
-        return aiohttp.ClientSession(self.served.url, cookie_jar=jar)
-
-    async def log_in(self, browser: aiohttp.ClientSession, to: str = "/login/start") -> str:
-        """Log a browser in; return the session's CSRF token."""
-        async with browser.get(to) as page:
-            assert page.status == 200, await page.text()
-        async with browser.get("/api/v1/session") as answer:
-            assert answer.status == 200
-            csrf: str = (await answer.json())["csrf"]
-            return csrf
 
 
 @pytest.fixture
 async def world(api: ApiClient, tmp_path: Path, postgres_dsn: str) -> AsyncIterator[World]:
     """Serve an issuer, and our API that knows it."""
-    issuer = Issuer()
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    async with listening(issuer.app()) as issuer.url:
-        login = BrowserLogin(
-            issuer=issuer.url,
-            client_id=CLIENT,
-            client_secret=SECRET,
-            public_url=f"http://127.0.0.1:{port}",
-            groups_prefix="oidc:",
-        )
-        async with serving(api, tmp_path, postgres_dsn, login=login, port=port) as served:
-            yield World(issuer, served)
+    async with a_world(api, tmp_path, postgres_dsn) as world:
+        yield world
 
 
 async def test_a_person_is_led_to_the_login_and_back(world: World) -> None:
@@ -166,6 +131,10 @@ async def test_logging_out_ends_the_session_itself(world: World) -> None:
         pytest.param({"nonce": "replayed"}, id="of-another-login"),
         pytest.param({"email": None}, id="no-name"),
         pytest.param({"email_verified": False}, id="not-verified"),
+        pytest.param({"email_verified": "false"}, id="not-verified-in-words"),
+        pytest.param({"azp": "another"}, id="made-for-another-alone"),
+        pytest.param({"exp": float("nan")}, id="expires-never"),
+        pytest.param({"email": "ann\0"}, id="a-name-that-is-none"),
         pytest.param({"email": "system:admin"}, id="a-name-of-kubernetes"),
     ],
 )
@@ -244,6 +213,32 @@ def test_nobody_is_sent_to_another_site(path: str, safe: str) -> None:
     assert safe_path(path) == safe
 
 
+@pytest.mark.parametrize(
+    ("url", "origin"),
+    [
+        ("https://Plue.example:443/under/", "https://plue.example"),
+        ("https://plue.example:8443", "https://plue.example:8443"),
+        ("http://[::1]:80/", "http://[::1]"),
+    ],
+)
+def test_an_origin_is_what_browsers_send(url: str, origin: str) -> None:
+    """Without a path and the usual port, else no page of ours could change anything."""
+    assert origin_of(url) == origin
+
+
+async def test_an_issuer_may_answer_in_pieces_and_at_length(world: World) -> None:
+    """What the network cuts into pieces is read whole; what never ends is given up."""
+    world.issuer.in_pieces = True
+    world.issuer.claims["groups"] = [f"group-{n}" for n in range(2000)]
+    async with world.browser() as browser:
+        await world.log_in(browser)
+        async with browser.get("/api/v1/session") as answer:
+            assert len((await answer.json())["groups"]) == 2000
+    world.issuer.claims["groups"] = ["g" * 1_000_000]
+    async with world.browser() as browser, browser.get("/login/start") as page:
+        assert page.status == 503
+
+
 @pytest.mark.parametrize("name", ["issuer", "public_url"])
 def test_tokens_never_travel_in_the_open(name: str) -> None:
     """Only https, or loopback."""
@@ -295,6 +290,11 @@ async def test_a_trusted_proxy_says_who_it_is(
                 assert answer.status == expected, await answer.text()
         async with served.client.get("/api/v1/runs", headers={"X-User": "system:x"}) as answer:
             assert answer.status == 403
+        # A proxy that adds its header to what it was sent would let anybody choose.
+        twice = [("X-User", "cat"), ("X-User", "dog")]
+        for forged in (twice, {"X-User": "cat\u00a0\u200b"}):
+            async with served.client.get("/api/v1/runs", headers=forged) as answer:
+                assert answer.status == 403
         async with served.client.get("/api/v1/runs") as answer:
             assert answer.status == 401
     async with (

@@ -38,7 +38,7 @@ async def audit_middleware(request: web.Request, handler: Handler) -> web.Stream
     note = request[NOTE] = Note(target=_named(request.match_info))
     if forwarded := request.headers.get("X-Forwarded-For"):
         # What proxies say; only the address of the entry is what we saw ourselves.
-        note.details["forwarded_for"] = forwarded[:200].replace("\0", "")
+        note.details["forwarded_for"] = forwarded[:200].encode("ascii", "replace").decode()
     entry = await store.begin_audit(
         who=caller.name,
         how=caller.how,

@@ -24,13 +24,14 @@ from plue.api.problems import ForbiddenError
 from plue.errors import UnavailableError, UsageError
 from plue.store.access import Login
 
-__all__ = ["BrowserLogin", "Issuer", "safe_path"]
+__all__ = ["BrowserLogin", "Issuer", "origin_of", "safe_path"]
 
 _TIMEOUT = aiohttp.ClientTimeout(total=10, sock_connect=5)
 _LEEWAY = 60.0
 """Seconds by which the issuer's clock may differ from ours."""
 
 _LARGEST = 1024 * 1024
+_VERIFIED = (True, "true")
 _RESERVED = "system:"
 """Names that Kubernetes keeps for itself: an issuer must not give the group system:masters."""
 
@@ -57,11 +58,7 @@ class BrowserLogin:
     def __post_init__(self) -> None:
         """Refuse addresses over which a token would travel in the open."""
         for name in ("issuer", "public_url"):
-            url = urlsplit(getattr(self, name))
-            loopback = url.hostname in {"127.0.0.1", "localhost", "::1"}
-            if not url.hostname or (
-                url.scheme != "https" and not (url.scheme == "http" and loopback)
-            ):
+            if not _is_private(getattr(self, name)):
                 raise UsageError(
                     f"{name}: {getattr(self, name)!r} is no https address",
                     field=name,
@@ -71,8 +68,7 @@ class BrowserLogin:
     @property
     def origin(self) -> str:
         """The origin of our own pages, as browsers send it."""
-        url = urlsplit(self.public_url)
-        return f"{url.scheme}://{url.netloc}".lower()
+        return origin_of(self.public_url)
 
     @property
     def redirect_uri(self) -> str:
@@ -151,9 +147,11 @@ class Issuer:
             wrong = "it is of another issuer"
         elif self.login.client_id not in audiences:
             wrong = "it is for another client"
-        elif len(audiences) > 1 and claims.get("azp") != self.login.client_id:
+        elif claims.get("azp", None if len(audiences) > 1 else self.login.client_id) != (
+            self.login.client_id
+        ):
             wrong = "it was made for another client"
-        elif not isinstance(expires, int | float) or expires < time.time() - _LEEWAY:
+        elif not isinstance(expires, int | float) or not (expires > time.time() - _LEEWAY):
             wrong = "it has expired"
         elif not secrets.compare_digest(str(claims.get("nonce", "")).encode(), nonce.encode()):
             wrong = "it is of another login"
@@ -170,15 +168,18 @@ class Issuer:
                 f"the ID token has no claim {login.username_claim!r}",
                 remedy="choose another username claim, or ask for its scope",
             )
-        if login.username_claim == "email" and claims.get("email_verified") is False:
+        # Some issuers write the word and not the value; who says nothing vouches for addresses.
+        if login.username_claim == "email" and claims.get("email_verified", True) not in _VERIFIED:
             raise ForbiddenError("the e-mail address is not verified by the issuer")
         given = claims.get(login.groups_claim)
         groups = [given] if isinstance(given, str) else given if isinstance(given, list) else []
         user = f"{login.username_prefix}{name}"
         if user.startswith(_RESERVED):
             raise ForbiddenError(f"{user!r} is a name that Kubernetes keeps for itself")
+        if not user.isprintable():
+            raise ForbiddenError("the user's name has characters that no name has")
         named = [f"{login.groups_prefix}{group}" for group in groups if isinstance(group, str)]
-        return user, [group for group in named if not group.startswith(_RESERVED)]
+        return user, [g for g in named if g.isprintable() and not g.startswith(_RESERVED)]
 
     async def _discovered(self) -> Mapping[str, Any]:
         if self._document is None:
@@ -192,6 +193,8 @@ class Issuer:
             for name in ("authorization_endpoint", "token_endpoint"):
                 if not isinstance(document.get(name), str):
                     raise UnavailableError(f"{url} names no {name}")
+            if not _is_private(document["token_endpoint"]):
+                raise UnavailableError(f"{url} names a token_endpoint that is no https address")
             self._document = document
         return self._document
 
@@ -204,8 +207,11 @@ class Issuer:
                 aiohttp.ClientSession(timeout=_TIMEOUT) as client,
                 client.request(method, url, allow_redirects=False, **more) as answer,
             ):
-                text = await answer.content.read(_LARGEST)
-                status = answer.status
+                status, text = answer.status, b""
+                async for part in answer.content.iter_any():
+                    text += part
+                    if len(text) > _LARGEST:
+                        raise UnavailableError(f"{url} answers more than {_LARGEST} bytes")
         except (aiohttp.ClientError, TimeoutError) as error:
             why = str(error) or type(error).__name__
             raise UnavailableError(f"{self.login.issuer} does not answer: {why}") from error
@@ -219,6 +225,22 @@ class Issuer:
         if refusable and HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR:
             raise ForbiddenError(f"the issuer refused the login: {reason or status}")
         raise UnavailableError(f"the issuer answered {status} at {url}")
+
+
+def origin_of(url: str) -> str:
+    """Return the origin of *url* as browsers send it: without path and usual port."""
+    parts = urlsplit(url.lower())
+    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
+    usual = {"https": 443, "http": 80}.get(parts.scheme)
+    port = "" if parts.port in {None, usual} else f":{parts.port}"
+    return f"{parts.scheme}://{host}{port}"
+
+
+def _is_private(address: str) -> bool:
+    """Return whether nobody on the way can read what is sent to *address*."""
+    url = urlsplit(address)
+    loopback = url.hostname in {"127.0.0.1", "localhost", "::1"}
+    return bool(url.hostname) and (url.scheme == "https" or (url.scheme == "http" and loopback))
 
 
 def safe_path(path: str) -> str:

@@ -61,14 +61,22 @@ class TrustedProxy:
 
     def caller(self, request: web.Request) -> Caller | None:
         """Return who the proxy says it is; None when it was not the proxy, or says nobody."""
-        name = request.headers.get(self.user_header)
-        if not name or not self._is_from_it(request.remote):
+        names = request.headers.getall(self.user_header, [])
+        if not any(names) or not self._is_from_it(request.remote):
             return None
-        listed = request.headers.get(self.groups_header, "") if self.groups_header else ""
-        groups = [group.strip() for group in listed.split(",")]
+        if len(names) > 1:
+            raise ForbiddenError(
+                f"the request has {self.user_header} {len(names)} times",
+                remedy="have the proxy take the header out of what it is sent",
+            )
+        (name,) = names
+        if not name.isprintable():
+            raise ForbiddenError(f"{self.user_header} has characters that no name has")
+        listed = request.headers.getall(self.groups_header, []) if self.groups_header else []
+        groups = [group.strip() for line in listed for group in line.split(",")]
         if name.startswith("system:"):
             raise ForbiddenError(f"{name!r} is a name that Kubernetes keeps for itself")
-        kept = [group for group in groups if group and not group.startswith("system:")]
+        kept = [g for g in groups if g and g.isprintable() and not g.startswith("system:")]
         return Caller(name=name, how="proxy", groups=(*kept, "system:authenticated"))
 
     def _is_from_it(self, remote: str | None) -> bool:
@@ -189,6 +197,7 @@ class Sessions:
 
     async def logout(self, call: Call[Nothing, Nothing]) -> web.Response:
         """End the session; that at the issuer goes on."""
+        self._of(call.request)
         await self._store.end_session(call.request.cookies[self._cookie])
         response = web.Response(status=303, headers={"Location": "/login"})
         self._set(response, self._cookie, "", 0)

@@ -69,7 +69,8 @@ class ClusterAccess:
     async def _bearer(self, header: str) -> Caller:
         scheme, _, token = header.partition(" ")
         token = token.strip()
-        if scheme.lower() != "bearer" or not token:
+        # No token of anybody has other characters, and they could be neither kept nor sent on.
+        if scheme.lower() != "bearer" or not token or not token.isascii():
             raise _unauthenticated("the request carries no token")
         if token.startswith(TOKEN_PREFIX):
             caller = await token_caller(self._store, token)

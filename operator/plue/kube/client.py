@@ -41,6 +41,7 @@ _REJECTIONS: dict[int, type[PlueError]] = {
     HTTPStatus.CONFLICT: ConflictError,
     HTTPStatus.GONE: GoneError,
 }
+_UPWARDS = frozenset({".", ".."})
 _DENIALS = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
 
 
@@ -54,7 +55,12 @@ class Place:
         self._root = f"/api/{api_version}" if "/" not in api_version else f"/apis/{api_version}"
 
     def path(self, namespace: str | None = None, name: str | None = None, sub: str = "") -> str:
-        """Return the path of a collection, an object or one of its subresources."""
+        """Return the path of a collection, an object or one of its subresources.
+
+        Raises RejectedError for names that would lead elsewhere.
+        """
+        if _UPWARDS & {namespace, name}:
+            raise RejectedError(f"{namespace}/{name} is no name of an object")
         path = self._root
         if namespace is not None:
             path += f"/namespaces/{quote(namespace, safe='')}"

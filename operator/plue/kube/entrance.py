@@ -2,7 +2,7 @@
 
 import ipaddress
 
-from plue.api.oidc import BrowserLogin
+from plue.api.oidc import BrowserLogin, origin_of
 from plue.api.sessions import Sessions, TrustedProxy
 from plue.errors import UsageError
 from plue.kube.access import ClusterAccess
@@ -52,7 +52,7 @@ def _trusted_proxy(options: OperatorOptions) -> TrustedProxy | None:
             field="proxy_networks",
             remedy="give the addresses of the proxy, such as 10.0.12.7/32",
         )
-    origin = _public_url(options, "PLUE_PROXY_USER_HEADER").rstrip("/").lower()
+    origin = origin_of(_public_url(options, "PLUE_PROXY_USER_HEADER"))
     return TrustedProxy(
         user_header=options.proxy_user_header,
         groups_header=options.proxy_groups_header,
