@@ -1,16 +1,21 @@
 """Model settings of a server: the file, the line of budgets, and the key's place."""
 
+import json
 import re
 from contextlib import AsyncExitStack
 from decimal import Decimal
 from pathlib import Path
 from ssl import create_default_context
+from typing import Any
 
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 
 from plue.domain.budget import Limit, Scope
-from plue.errors import UsageError
+from plue.errors import UnavailableError, UsageError
 from plue.gateway.llm.configuration import models_with, read_file, settings_of
+from plue.gateway.llm.providers import credentials_from
 from plue.gateway.llm.settings import CLIENTS, PoolModels
 from plue.kube.foundation import Foundation
 from plue.kube.login import Login
@@ -95,3 +100,59 @@ async def test_without_a_key_there_is_no_provider() -> None:
     async with AsyncExitStack() as parts:
         found = await models_with(settings_of(read_file(None), ""), {}, parts)
     assert found.provider is None
+
+
+async def test_an_identity_token_is_exchanged_in_the_place_of_a_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The pod's own token proves who asks; calls carry what it was exchanged for, once."""
+    asked: list[dict[str, Any]] = []
+
+    async def exchange(request: web.Request) -> web.Response:
+        asked.append(await request.json())
+        return web.json_response(
+            {"access_token": "short-lived", "token_type": "Bearer", "expires_in": 3600}
+        )
+
+    async def answer(request: web.Request) -> web.Response:
+        return web.json_response(dict(request.headers))
+
+    file = tmp_path / "token"
+    file.write_text("the-pods-own")
+    given = {
+        "ANTHROPIC_IDENTITY_TOKEN_FILE": str(file),
+        "ANTHROPIC_FEDERATION_RULE_ID": "rule",
+        "ANTHROPIC_ORGANIZATION_ID": "acme",
+    }
+    for name in ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    app = web.Application()
+    app.router.add_post("/v1/oauth/token", exchange)
+    app.router.add_post("/v1/messages", answer)
+    async with TestServer(app) as server, AsyncExitStack() as parts:
+        url = str(server.make_url("/"))
+        found = await models_with(settings_of(read_file(None), ""), given, parts, base_url=url)
+        assert found.provider is not None
+        for _ in range(2):
+            async with found.provider.call(b"{}") as upstream:
+                said = json.loads(b"".join([chunk async for chunk in upstream.chunks]))
+            headers = {name.lower(): value for name, value in said.items()}
+            assert headers["authorization"] == "Bearer short-lived"
+            assert headers["anthropic-beta"] == "oauth-2025-04-20"
+            assert "x-api-key" not in headers
+    assert [(a["assertion"], a["federation_rule_id"]) for a in asked] == [("the-pods-own", "rule")]
+
+
+async def test_an_identity_token_alone_is_not_enough(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is missing beside it is named, when a call is made."""
+    for name in ("ANTHROPIC_API_KEY", "ANTHROPIC_FEDERATION_RULE_ID", "ANTHROPIC_ORGANIZATION_ID"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("ANTHROPIC_CONFIG_DIR", str(tmp_path / "empty"))
+    credentials = credentials_from({"ANTHROPIC_IDENTITY_TOKEN_FILE": str(tmp_path / "token")})
+    assert credentials is not None
+    with pytest.raises(UnavailableError, match="identity token"):
+        await credentials()

@@ -122,7 +122,7 @@ async def models_with(
     What that needs is closed with *parts*.
     """
     address = base_url or environment.get("ANTHROPIC_BASE_URL", API)
-    credentials = credentials_from(environment, address)
+    credentials = credentials_from(environment, address, parts)
     if credentials is None:
         return Models(settings)
     http = await parts.enter_async_context(ClientSession())

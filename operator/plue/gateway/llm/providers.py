@@ -7,7 +7,7 @@ alone knows keys. They are read when they are needed, so that a rotated Secret c
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -20,6 +20,8 @@ __all__ = ["AnthropicProvider", "Credentials", "Provider", "Upstream", "credenti
 
 API = "https://api.anthropic.com"
 VERSION = "2026-10-21"
+BEARER_BETA = "oauth-2025-04-20"
+"""Without it the API takes keys only."""
 SILENCE_SECONDS = 300.0
 """A stream that sends nothing for so long, not even a ping, is broken."""
 
@@ -86,8 +88,12 @@ async def _chunks(content: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         raise ConnectionResetError(f"the answer was cut: {error}") from error
 
 
-def credentials_from(environment: Mapping[str, str], base_url: str = API) -> Credentials | None:
+def credentials_from(
+    environment: Mapping[str, str], base_url: str = API, parts: AsyncExitStack | None = None
+) -> Credentials | None:
     """Return credentials as the environment has them; None when it has none.
+
+    What they need is closed with *parts*.
 
     ``ANTHROPIC_API_KEY``, or a file that holds the key (``PLUE_ANTHROPIC_KEY_FILE``, a mounted
     Secret), or a projected token that is exchanged (``ANTHROPIC_IDENTITY_TOKEN_FILE`` with
@@ -98,7 +104,10 @@ def credentials_from(environment: Mapping[str, str], base_url: str = API) -> Cre
     if key := environment.get("ANTHROPIC_API_KEY"):
         return _key(key)
     if "ANTHROPIC_IDENTITY_TOKEN_FILE" in environment:
-        return _federation(base_url)
+        federation = _Federation(base_url)
+        if parts is not None:
+            parts.callback(federation.close)
+        return federation
     return None
 
 
@@ -119,32 +128,49 @@ def _key_file(path: Path) -> Credentials:
     return headers
 
 
-def _federation(base_url: str) -> Credentials:
-    """Exchange the process's own token for a short-lived one, by the provider's own library."""
-    sources: list[Callable[[], str]] = []
+class _Federation:
+    """Exchanges the process's own token for short-lived ones, by the provider's own library."""
 
-    def token() -> str:
-        if not sources:
-            sources.append(_exchange(base_url))
-        return sources[0]()
+    def __init__(self, base_url: str) -> None:
+        """Exchange at *base_url*, when a call is made."""
+        self._base_url = base_url
+        self._parts = ExitStack()
+        self._headers: Callable[[], Mapping[str, str]] | None = None
 
-    async def headers() -> Mapping[str, str]:
+    async def __call__(self) -> Mapping[str, str]:
         # The library keeps the token and exchanges it anew in time; it blocks while it does.
         try:
-            return {"authorization": f"Bearer {await asyncio.to_thread(token)}"}
+            return await asyncio.to_thread(self._exchanged)
+        except UnavailableError:
+            raise
         except Exception as error:
             raise UnavailableError(f"the identity token cannot be used: {error}") from error
 
-    return headers
+    def close(self) -> None:
+        """Close the library's connections."""
+        self._parts.close()
 
+    def _exchanged(self) -> Mapping[str, str]:
+        if self._headers is None:
+            self._headers = self._opened()
+        return self._headers()
 
-def _exchange(base_url: str) -> Callable[[], str]:
-    # Imported late: it costs seconds, and only this way of proving who calls needs it.
-    from anthropic.lib.credentials import TokenCache, default_credentials
+    def _opened(self) -> Callable[[], Mapping[str, str]]:
+        # Imported late: it costs seconds, and only this way of proving who calls needs it.
+        from anthropic.lib.credentials import TokenCache, default_credentials
 
-    found = default_credentials(base_url=base_url)
-    if found is None:
-        raise UnavailableError(
-            "the identity token needs ANTHROPIC_FEDERATION_RULE_ID and ANTHROPIC_ORGANIZATION_ID"
-        )
-    return TokenCache(found.provider).get_token
+        found = default_credentials(base_url=self._base_url)
+        if found is None:
+            raise UnavailableError(
+                "the identity token needs ANTHROPIC_FEDERATION_RULE_ID and"
+                " ANTHROPIC_ORGANIZATION_ID"
+            )
+        if (close := getattr(found.provider, "close", None)) is not None:
+            self._parts.callback(close)
+        tokens, more = TokenCache(found.provider), dict(found.extra_headers)
+
+        def headers() -> Mapping[str, str]:
+            bearer = {"authorization": f"Bearer {tokens.get_token()}"}
+            return {**more, **bearer, "anthropic-beta": BEARER_BETA}
+
+        return headers
