@@ -5,6 +5,7 @@ say why, and under ``CI=true`` that is a failure.
 """
 
 import asyncio
+import json
 import os
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -25,9 +26,11 @@ from cluster.operating import RUNNERS, RUNTIME, Cluster, Operator, operator_at
 from cluster.played import PlayedNode
 from psycopg import sql
 
+from plue.errors import PlueError
 from plue.kube.client import ApiClient, Place
 from plue.kube.login import find_login
 from plue.local.postgres import EmbeddedPostgres
+from plue.resources.crds import KINDS
 
 CRDS = Path(__file__).parents[2] / "crds"
 DEFINITIONS = Place("apiextensions.k8s.io/v1", "customresourcedefinitions")
@@ -93,6 +96,17 @@ async def _install(kubeconfig: Path) -> None:
                     await api.get(DEFINITIONS, None, name)
                 ):
                     await asyncio.sleep(0.05)
+            # `kubectl explain` reads what the server publishes of them, some moments later.
+            while not await _is_published(api):  # noqa: ASYNC110 - as above
+                await asyncio.sleep(0.05)
+
+
+async def _is_published(api: ApiClient) -> bool:
+    try:
+        found = await api.document("/openapi/v3/apis/plue.dev/v1alpha1")
+    except PlueError:
+        return False
+    return all(kind.kind in json.dumps(found) for kind in KINDS)
 
 
 def _is_established(definition: dict[str, object]) -> bool:

@@ -96,7 +96,7 @@ class FaultyApi:
         headers = {k: v for k, v in request.headers.items() if k.lower() != "host"}
         body = await request.read()
         async with self._http.request(
-            request.method, f"{self._server}{request.path_qs}", data=body, headers=headers
+            request.method, f"{self._server}{request.path_qs}", data=body or None, headers=headers
         ) as answer_:
             kept = {
                 k: v
@@ -104,8 +104,10 @@ class FaultyApi:
                 if k.lower() not in {"transfer-encoding", "content-length", "connection"}
             }
             response = web.StreamResponse(status=answer_.status, headers=kept)
-            await response.prepare(request)
             transport = request.transport
+            if transport is None or transport.is_closing():
+                return response  # whoever asked has gone meanwhile
+            await response.prepare(request)
             watches = "watch" in request.query and transport is not None
             if watches and transport is not None:
                 self._transports.add(transport)

@@ -194,6 +194,11 @@ class Operator:
 
     def start(self) -> None:
         """Start it and wait until it is ready."""
+        self.begin()
+        until("the operator is ready", self._is_ready, seconds=60, but=self._check)
+
+    def begin(self) -> None:
+        """Start it, and wait for nothing."""
         environment = {
             name: value for name, value in os.environ.items() if not name.startswith("PLUE_")
         } | {
@@ -215,7 +220,6 @@ class Operator:
                 stdout=log,
                 stderr=subprocess.STDOUT,
             )
-        until("the operator is ready", self._is_ready, seconds=60, but=self._check)
 
     def kill(self) -> None:
         """End it as a crash would."""
@@ -278,6 +282,11 @@ class Operator:
         except urllib.error.HTTPError as error:
             with error:
                 return error.code
+
+    def state(self, run: str) -> str:
+        """Return the state of a run, as the API says it."""
+        found: str = json.loads(self.ask(f"/api/v1/runs/{run}"))["state"]
+        return found
 
     def events(self, run: str) -> list[dict[str, Any]]:
         """Return all events of a run that has ended."""

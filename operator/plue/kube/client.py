@@ -104,6 +104,10 @@ class ApiClient:
         """Return one object. Raises NotFoundError, UnavailableError."""
         return await self._ask("GET", place, place.path(namespace, name))
 
+    async def document(self, path: str) -> Json:
+        """Return what the server says of itself at *path*: its version, its schemas."""
+        return await self._ask("GET", Place("v1", "documents"), path)
+
     async def pages(
         self,
         place: Place,

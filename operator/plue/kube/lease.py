@@ -60,20 +60,18 @@ class Leadership:
                     await self._write(lease, holder="")
 
     async def _forever(self) -> None:
-        renewed = _now()
         while not self.lost.is_set():
             try:
                 if await self._try():
-                    renewed = _now()
                     if not self.elected.is_set():
                         _log.info("elected", identity=self._identity)
                         self.elected.set()
                 elif self.elected.is_set():
                     self._lose("another holds the lease")
             except (ConflictError, PlueError) as error:
+                # Who cannot ask is not voted out: only a lease that another holds ends us. That
+                # two act meanwhile does no harm; that all end with the API server would.
                 _log.warning("lease_not_renewed", error=error.message)
-            if self.elected.is_set() and _now() - renewed > _SECONDS:
-                self._lose("the lease could not be renewed")
             await asyncio.sleep(_RENEW_EVERY if self.elected.is_set() else _LOOK_EVERY)
 
     def _lose(self, why: str) -> None:

@@ -95,6 +95,8 @@ class PodHost:
         self._gone: OrderedDict[RunnerId, SeenRunner] = OrderedDict()
         self._vanished: dict[RunnerId, float] = {}
         self._removed: set[RunnerId] = set()
+        self._asked: dict[RunnerId, int] = {}
+        """Seconds of grace with which a pod's deletion was accepted."""
         self._told: set[RunnerId] = set()
         self._troubles: dict[str, Shortage] = {}
         self._is_complete = False
@@ -163,10 +165,13 @@ class PodHost:
         return missing
 
     async def remove(self, runner: RunnerId, *, grace: timedelta) -> None:
-        """Delete the runner's pod."""
-        self._removed.add(runner)
+        """Delete the runner's pod; what was asked for already is not asked for again."""
         seconds = max(1, int(grace.total_seconds()))
+        if seconds >= self._asked.get(runner, seconds + 1):
+            return
+        self._removed.add(runner)
         await self._api.delete(PODS, self._namespace, runner, grace=seconds)
+        self._asked[runner] = seconds
 
     async def uid(self, runner: RunnerId) -> str | None:
         """Return the UID of a runner's pod; None when there is none. Raises UnavailableError."""
@@ -298,6 +303,7 @@ class PodHost:
 
     def _bury(self, runner: RunnerId, reason: Reason | None, message: str | None) -> None:
         self._removed.discard(runner)
+        self._asked.pop(runner, None)
         self._told.discard(runner)
         self._gone[runner] = SeenRunner(runner, "gone", reason, message)
         while len(self._gone) > _REMEMBERED:

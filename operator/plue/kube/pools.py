@@ -69,10 +69,13 @@ class Pools:
         if deleted:
             self.gone(known.uid)
             return
+        before = self._known.get(known.name)
         self._known[known.name] = known
         with suppress(UnavailableError):  # the pass says in its status what is wrong
             self._host.take_pool(body)
-        self.wake()
+        if before is None or (before.uid, before.generation) != (known.uid, known.generation):
+            # What we wrote into the status ourselves must not make us look for more to write.
+            self.wake()
 
     def identities(self) -> Mapping[str, tuple[str, str]]:
         """Return UID → (namespace, name) of all pools that are known."""
