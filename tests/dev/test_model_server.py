@@ -1,8 +1,10 @@
 """The model server, by the real client, and by requests that the API refuses."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -271,3 +273,14 @@ def test_a_wrong_script_says_where(text: str, said: str) -> None:
 def test_a_signature_belongs_to_its_text() -> None:
     """Two thoughts have two signatures."""
     assert signature_of("a") != signature_of("b")
+
+
+def test_the_script_of_the_page_is_one() -> None:
+    """What the page shows as a script is read, faults and all."""
+    page = (Path(__file__).parents[2] / "docs/models.md").read_text()
+    shown = re.search(r"^```yaml turns.yaml\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    assert shown is not None
+    first, second = Script.parse(shown[1]).conversations
+    assert [fault.times for fault in first.turns[1].before] == [2, 1]
+    assert first.turns[0].usage.cache_read == 300
+    assert second.turns[0].delay == 0.05

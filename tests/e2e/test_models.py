@@ -20,7 +20,23 @@ from plue.prompts import Fix
 @workflow(triggers=[manual()])
 def mend(ctx):
     fix = Fix()
-    ctx.success(fixed=fix.fixed)
+    look = ctx.run("look", "sh look.sh")
+    ctx.success(fixed=fix.fixed, look=look.stdout)
+
+@workflow(triggers=[manual()])
+def plain(ctx):
+    look = ctx.run("look", "sh look.sh")
+    ctx.success(look=look.stdout)
+"""
+LOOK_SH = """\
+p=$$
+until grep -q plue_runner /proc/$p/cmdline; do
+  test $p -gt 1 || exit 1
+  p=$(awk '{print $4}' /proc/$p/stat)
+done
+for library in pydantic_core jiter; do
+  if grep -q $library /proc/$p/maps; then echo $library; fi
+done
 """
 LOOK = {"tools": [{"name": "glob", "input": {"pattern": "*"}}]}
 USED = {"input": 1000, "output": 100}
@@ -29,11 +45,15 @@ TURNS = [{**LOOK, "usage": USED}, {**FINISH, "usage": USED}]
 
 
 def test_a_spent_budget_is_extended_by_the_command_that_is_shown(tmp_path: Path) -> None:
-    """Who watches is told what to type; the work goes on, and the summary has its cost."""
+    """Who watches is told what to type; the work goes on, and the summary has its cost.
+
+    Only the run that asks a model loads what that needs.
+    """
     project = Project.make(tmp_path, {"mend.py": WORKFLOW})
     prompts = project.root / ".plue" / "prompts"
     prompts.mkdir()
     (prompts / "fix.prompt.md").write_text(PROMPT)
+    (project.root / "look.sh").write_text(LOOK_SH)
     with project.up("--runners", "0", ANTHROPIC_API_KEY="") as up:
         assert any("models   none: set ANTHROPIC_API_KEY" in line for line in up.said.lines)
     script = tmp_path / "turns.json"
@@ -49,6 +69,11 @@ def test_a_spent_budget_is_extended_by_the_command_that_is_shown(tmp_path: Path)
             assert "1,000" in extended.stdout
             shown = said.rest()
             assert watching.wait(PATIENCE) == 0, shown
+        plain = project.plue("workflow", "run", "plain")
+        assert plain.returncode == 0, plain.stdout
+        # jiter is a part of the provider's library, which costs a second and 40 MiB.
+        looked = [project.json("run", "view", n)["outputs"]["look"] for n in ("mend-1", "plain-2")]
+        assert [said.split() for said in looked] == [["pydantic_core", "jiter"], ["pydantic_core"]]
         # Twice 1,000 at 2 $ and 100 at 10 $ a million.
         assert "[2,000 tokens in, 200 out]" in shown
         assert "models cost $0.0060" in shown
