@@ -161,6 +161,43 @@ def test_watches_that_end_lose_nothing(bare: Cluster, behind: Operator, faulty: 
     assert gone > 0
 
 
+def test_run_deleted_in_a_gap_of_the_watch_ends(
+    bare: Cluster, behind: Operator, faulty: FaultyApi
+) -> None:
+    """A deletion that no watch told of is found, at the latest, when the operator starts."""
+    (name,) = _apply(bare, 1, LONG)
+    bare.wait("jsonpath={.status.phase}=Running", "wfr", name)
+    uid = bare.get("wfr", name)["metadata"]["uid"]
+    behind.kill()
+    bare.kubectl("delete", "wfr", name)
+    behind.start()
+    until("the run is cancelled", lambda: behind.state(uid) == "cancelled")
+
+
+def test_killed_in_the_middle_of_fifty_runs(bare: Cluster, behind: Operator) -> None:
+    """Killed again and again while fifty runs go on, the operator loses none and doubles none."""
+    names = _apply(bare, 50)
+    ended = 0
+    for _ in range(3):
+        before = ended
+        until(
+            "some runs have ended",
+            lambda before=before: _ended(bare, names) > before,
+            seconds=90,
+        )
+        ended = _ended(bare, names)
+        behind.kill()
+        behind.start()
+    _assert_each_ran_once(bare, behind, names)
+
+
+def _ended(cluster: Cluster, names: list[str]) -> int:
+    return sum(
+        item["metadata"]["name"] in names and item.get("status", {}).get("phase") == "Succeeded"
+        for item in cluster.items("wfr", "default")
+    )
+
+
 def test_deleted_workflow_ends_no_run(bare: Cluster, behind: Operator) -> None:
     """A run's source was pinned when it was submitted: it goes on without its Workflow."""
     name = f"wf-{uuid4().hex[:8]}"

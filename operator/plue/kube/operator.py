@@ -125,6 +125,7 @@ class Operator:
             await prune(api, WORKFLOWS, workflows)
             await prune(api, POOLS, pools, namespace=namespace)
             await prune(api, RUNS, runs)
+            await runs.find_deleted()
 
         metrics = engine.context.metrics
         loops = {

@@ -27,7 +27,7 @@ from plue.kube.announcing import Announcer
 from plue.kube.client import ApiClient
 from plue.kube.objects import RUNS, Known, is_gone, renew, write_status
 from plue.kube.run_status import pending_status, refused_status, status_of
-from plue.kube.submitting import NotYetError, Submitter, reason_of, said
+from plue.kube.submitting import KEY_PREFIX, NotYetError, Submitter, reason_of, said
 from plue.kube.workflows import Workflows
 from plue.resources.workflow_run import Phase
 from plue.wire.events import EventType
@@ -131,6 +131,23 @@ class Runs:
         if run is None or not run.has_ended:
             self._deleted.add(uid)
             self._look(uid)
+
+    async def find_deleted(self) -> None:
+        """End the runs whose resources were deleted while no operator was there.
+
+        Their names are not known any more, so nobody can ask for one of them. But this list is no
+        stale one, since it names no version; and where right or definition are lost there is none.
+        Raises NotFoundError without the definition, UnavailableError.
+        """
+        active = await self._engine.context.lifecycle.active_by_key(KEY_PREFIX)
+        missing = set(active) - self._runs.keys()
+        if not missing:
+            return
+        async for page in self._api.pages(RUNS, metadata_only=True):
+            missing -= {RunId(item["metadata"]["uid"]) for item in page["items"]}
+        for uid in missing:
+            _log.info("resource_deleted_unseen", run=uid)
+            self.gone(uid)
 
     def _news(self, run: RunId, type_: EventType | None) -> None:
         known = self._runs.get(run)

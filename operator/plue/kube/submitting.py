@@ -18,7 +18,11 @@ from plue.resources.workflow_run import WorkflowRunSpec
 from plue.wire.events import Reason
 from plue.wire.frames import Workspace
 
-__all__ = ["NotYetError", "Submitter", "reason_of", "said"]
+__all__ = ["KEY_PREFIX", "NotYetError", "Submitter", "reason_of", "said"]
+
+
+KEY_PREFIX = "wfr:"
+"""How the idempotency keys of resources' runs begin; the resource's UID follows."""
 
 
 class NotYetError(PlueError):
@@ -97,7 +101,7 @@ class Submitter:
             timeout=_seconds(spec.timeout_seconds),
             queue_timeout=_seconds(spec.queue_timeout_seconds),
             secrets_from=secrets,
-            idempotency_key=f"wfr:{known.uid}",
+            idempotency_key=f"{KEY_PREFIX}{known.uid}",
             id=RunId(known.uid),
             namespace=known.namespace,
         )
@@ -120,7 +124,7 @@ class Submitter:
             priority=spec.priority,
             timeout=_seconds(spec.timeout_seconds) or old.timeout,
             queue_timeout=_seconds(spec.queue_timeout_seconds),
-            idempotency_key=f"wfr:{known.uid}",
+            idempotency_key=f"{KEY_PREFIX}{known.uid}",
             id=RunId(known.uid),
         )
 

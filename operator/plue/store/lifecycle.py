@@ -173,6 +173,11 @@ class LifecycleStore:
         rows = await self._database.rows("active_runs", {"limit": limit})
         return [(RunId(str(r["run_id"])), r["name"], RunState(r["state"])) for r in rows]
 
+    async def active_by_key(self, prefix: str) -> list[RunId]:
+        """Return the runs that have not ended and whose idempotency key begins with *prefix*."""
+        rows = await self._database.rows("active_runs_by_key", {"prefix": prefix})
+        return [RunId(str(r["id"])) for r in rows]
+
     async def ensure_partitions(self) -> None:
         """Make the log's partitions for yesterday up to the day after tomorrow."""
         await self._database.rows("ensure_partitions")

@@ -170,6 +170,12 @@ SELECT id AS run_id, attempt, last_event FROM again;
 SELECT id AS run_id, name, state FROM workflow_runs
  WHERE state IN ('queued', 'claimed', 'running') ORDER BY number LIMIT %(limit)s;
 
+-- name: active_runs_by_key
+-- Runs that have not ended and whose idempotency key begins so.
+SELECT r.id FROM workflow_runs r JOIN workflow_run_specs s ON s.run_id = r.id
+ WHERE r.state IN ('queued', 'claimed', 'running')
+   AND starts_with(s.idempotency_key, %(prefix)s::text);
+
 -- name: ensure_partitions
 -- Partitions for today and the days after it; repeated calls change nothing.
 SELECT ensure_log_partition((now() AT TIME ZONE 'UTC')::date + d) FROM generate_series(-1, 2) AS d;
