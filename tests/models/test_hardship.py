@@ -7,11 +7,14 @@ from typing import Any
 import pytest
 from factories import a_step
 from models.conftest import KEY, MakeBench, an_output, ask
-from models.test_agents import bodies, finish, script, use
+from models.test_agents import bodies, finish, results, script, use
 
 from plue.domain.budget import Amount, Budgets, Limit, Scope
+from plue.local.secrets import LocalSecrets
 from plue.wire.events import EventType, Reason, RunState, StepState
+from plue.wire.plan import Secret
 
+SECRET = "hunter2-and-more"
 FIXED = an_output(fixed="boolean")
 EVENTS = 8
 """Of an answer of two pieces: start, ping, block, piece, piece, block's end, delta, stop."""
@@ -222,3 +225,39 @@ async def test_no_key_is_in_the_memory_of_a_runner_with_an_agent(
     assert not any(KEY in event.body for event in events)
     said = capfd.readouterr()
     assert KEY not in said.out + said.err
+
+
+async def test_secrets_are_hidden_from_the_model_and_in_what_it_says(bench: MakeBench) -> None:
+    """A file, a command's output, the model's own words in pieces: none of them shows one."""
+    turns = script(
+        {
+            "tools": [
+                use("read_file", path="note"),
+                use("shell", command=f"cat note; echo {SECRET[:6]}\\\n{SECRET[6:]}"),
+            ]
+        },
+        {
+            "text": f"It is {SECRET}, I guess.",
+            "chunk": 3,
+            "tools": [use("grep", pattern=SECRET)],
+        },
+        finish(text=f"said {SECRET}"),
+    )
+    write = a_step("write", 'printf %s "$TOKEN" > note', env={"TOKEN": [Secret(secret="TOKEN")]})
+    agent = ask(kind="agent", output=an_output(text="string"), needs=("write",))
+    async with bench(turns) as desk:
+        secrets = LocalSecrets(desk.folder, {"PLUE_SECRET_TOKEN": SECRET})
+        desk.server.engine.context.secrets = secrets
+        events, steps = await desk.end(await desk.begin(write, agent))
+        sent = [call.body for call in desk.models.calls]
+        read, said = results(desk, 1)
+    assert steps["ask"].state is StepState.SUCCEEDED
+    assert "***" in read["content"]
+    assert said["content"].count("***") == 2
+    # What the model itself made up it is given back as it said it: it must not be changed.
+    assert SECRET.encode() not in sent[0] + sent[1]
+    assert not any(SECRET in event.body for event in events)
+    assert "It is ***, I guess." in "".join(
+        body["text"] for body in bodies(events, EventType.LLM_TOKEN)
+    )
+    assert SECRET not in json.dumps(steps["ask"].outputs)
