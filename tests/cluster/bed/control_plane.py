@@ -57,6 +57,17 @@ def control_programs(places: Places) -> dict[str, list[str]]:
     return {name: [control, name] for name in (*names, "kube-controller-manager")}
 
 
+_AUDIT_POLICY = """apiVersion: audit.k8s.io/v1
+kind: Policy
+omitStages: [RequestReceived]
+rules:
+- level: Metadata
+  userGroups: ["system:serviceaccounts:plue-system"]
+- level: None
+"""
+"""Only what Plue's own components ask is written down, for the test of their rights."""
+
+
 class ControlPlane:
     """One etcd and one API server, between ``start`` and ``stop``."""
 
@@ -77,6 +88,7 @@ class ControlPlane:
         self.node_token = secrets.token_hex(16)
         self.kubeconfig = folder / "kubeconfig"
         self.service_account_key = folder / "service-account.key"
+        self.audit_log = folder / "audit.log"
 
     @property
     def certificate(self) -> Path:
@@ -144,6 +156,8 @@ class ControlPlane:
 
     def _start_api_server(self) -> None:
         key = self.service_account_key
+        policy = self._folder / "audit-policy.yaml"
+        policy.write_text(_AUDIT_POLICY)
         self._processes.start(
             "kube-apiserver",
             [
@@ -159,6 +173,9 @@ class ControlPlane:
                 "--service-account-issuer=https://kubernetes.default.svc",
                 f"--service-account-key-file={key}",
                 f"--service-account-signing-key-file={key}",
+                f"--audit-policy-file={policy}",
+                f"--audit-log-path={self.audit_log}",
+                "--audit-log-mode=blocking",
                 "--endpoint-reconciler-type=none",
                 "--kubelet-preferred-address-types=InternalIP",
                 "--enable-priority-and-fairness=true",
