@@ -144,7 +144,8 @@ class Cluster:
 
     def install(self, crds: Path) -> None:
         """Install the resources and what stands around them."""
-        self.kubectl("apply", "--server-side", "-f", str(crds))
+        # The chart's tests leave its definitions, which are helm's.
+        self.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(crds))
         for file in crds.glob("*.yaml"):
             name = yaml.safe_load(file.read_text())["metadata"]["name"]
             self.kubectl("wait", "--for=condition=Established", f"crd/{name}", "--timeout=30s")
