@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from uuid import uuid4
 
 import psycopg
@@ -22,6 +23,7 @@ from cluster.operating import (
 )
 from cluster.played import PlayedNode
 from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict
 
 from plue.local.postgres import EmbeddedPostgres
 
@@ -174,6 +176,59 @@ def test_run_deleted_in_a_gap_of_the_watch_ends(
     until("the run is cancelled", lambda: behind.state(uid) == "cancelled")
 
 
+def test_lost_rights_cancel_nothing(bare: Cluster, behind: Operator, faulty: FaultyApi) -> None:
+    """An API server that knows neither us nor our kinds any more proves nothing about runs."""
+    (name,) = _apply(bare, 1, LONG)
+    bare.wait("jsonpath={.status.phase}=Running", "wfr", name)
+    uid = bare.get("wfr", name)["metadata"]["uid"]
+    for code, reason in ((403, "Forbidden"), (404, "NotFound")):
+        faulty.fault = lambda request, code=code, reason=reason: (
+            _status(code, reason) if "workflowruns" in request.path else None
+        )
+        try:
+            faulty.close_watches()
+            behind.kill()
+            behind.begin()
+            until(
+                "it was refused",
+                lambda reason=reason: reason in behind.log or "not found" in behind.log,
+            )
+        finally:
+            faulty.fault = None
+        behind.kill()
+    behind.start()
+    assert behind.state(uid) == "running"
+    bare.kubectl("delete", "wfr", name)
+
+
+def _refuse(server: EmbeddedPostgres, dsn: str, *, refused: bool) -> None:
+    """Let nobody into a database, and put out who is in it; or let everybody in again."""
+    name = sql.Identifier(conninfo_to_dict(dsn)["dbname"])
+    with psycopg.connect(server.dsn("postgres"), autocommit=True) as connection:
+        allow = sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS {}")
+        connection.execute(allow.format(name, sql.SQL("false" if refused else "true")))
+        if refused:
+            ending = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s"
+            connection.execute(ending, (conninfo_to_dict(dsn)["dbname"],))
+
+
+def test_database_away_for_a_while(
+    bare: Cluster, behind: Operator, postgres_server: EmbeddedPostgres
+) -> None:
+    """Without its database nothing is lost: what ran goes on, what was applied is run after it."""
+    running = _apply(bare, 2, SHORT.replace("echo work", "sleep 8; echo work"))
+    for name in running:
+        bare.wait("jsonpath={.status.phase}=Running", "wfr", name)
+    _refuse(postgres_server, behind.dsn, refused=True)
+    try:
+        applied = _apply(bare, 2)
+        for name in applied:
+            bare.wait("jsonpath={.status.reason}=Unavailable", "wfr", name, 90)
+    finally:
+        _refuse(postgres_server, behind.dsn, refused=False)
+    _assert_each_ran_once(bare, behind, [*running, *applied])
+
+
 def test_killed_in_the_middle_of_fifty_runs(bare: Cluster, behind: Operator) -> None:
     """Killed again and again while fifty runs go on, the operator loses none and doubles none."""
     names = _apply(bare, 50)
@@ -196,6 +251,20 @@ def _ended(cluster: Cluster, names: list[str]) -> int:
         item["metadata"]["name"] in names and item.get("status", {}).get("phase") == "Succeeded"
         for item in cluster.items("wfr", "default")
     )
+
+
+def test_two_operators_for_a_while(bare: Cluster, behind: Operator, tmp_path: Path) -> None:
+    """Two at once, applied runs all the while, the active one killed: each run runs once."""
+    with operator_at(bare, behind.dsn, tmp_path, port=0) as second:
+        names = []
+        end = time.monotonic() + 20
+        while time.monotonic() < end:
+            names += _apply(bare, 2)
+        behind.kill()
+        names += _apply(bare, 4)
+        _assert_each_ran_once(bare, second, names)
+        second.stop()
+    behind.start()
 
 
 def test_deleted_workflow_ends_no_run(bare: Cluster, behind: Operator) -> None:
