@@ -41,7 +41,9 @@ class World:
 
 
 @asynccontextmanager
-async def a_world(api: ApiClient, folder: Path, dsn: str) -> AsyncIterator[World]:
+async def a_world(
+    api: ApiClient, folder: Path, dsn: str, *, groups_prefix: str = "oidc:"
+) -> AsyncIterator[World]:
     """Serve an issuer, and our API that knows it."""
     issuer = Issuer()
     with socket.create_server(("127.0.0.1", 0)) as free:
@@ -52,7 +54,7 @@ async def a_world(api: ApiClient, folder: Path, dsn: str) -> AsyncIterator[World
             client_id=CLIENT,
             client_secret=SECRET,
             public_url=f"http://127.0.0.1:{port}",
-            groups_prefix="oidc:",
+            groups_prefix=groups_prefix,
         )
         async with serving(api, folder, dsn, login=login, port=port) as served:
             yield World(issuer, served)

@@ -2,7 +2,6 @@
 
 import ipaddress
 import re
-import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import aiohttp
 import pytest
 from cluster.browsing import ANN, World, a_world
-from cluster.issuer import CLIENT, SECRET, Issuer
+from cluster.issuer import CLIENT, Issuer
 from cluster.served import READS, WORKS, listening, serving
 
 from plue.api.oidc import BrowserLogin, origin_of, safe_path
@@ -152,22 +151,12 @@ async def test_groups_of_kubernetes_itself_are_not_taken(
     api: ApiClient, tmp_path: Path, postgres_dsn: str
 ) -> None:
     """An issuer cannot make anybody the cluster's administrator."""
-    issuer = Issuer(claims={"email": ANN, "groups": ["system:masters", "builders"]})
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    async with listening(issuer.app()) as issuer.url:
-        login = BrowserLogin(
-            issuer=issuer.url,
-            client_id=CLIENT,
-            client_secret=SECRET,
-            public_url=f"http://127.0.0.1:{port}",
-        )
-        async with serving(api, tmp_path, postgres_dsn, login=login, port=port) as served:
-            world = World(issuer, served)
-            async with world.browser() as browser:
-                await world.log_in(browser)
-                async with browser.get("/api/v1/session") as answer:
-                    assert (await answer.json())["groups"] == ["builders"]
+    async with a_world(api, tmp_path, postgres_dsn, groups_prefix="") as world:
+        world.issuer.claims["groups"] = ["system:masters", "builders"]
+        async with world.browser() as browser:
+            await world.log_in(browser)
+            async with browser.get("/api/v1/session") as answer:
+                assert (await answer.json())["groups"] == ["builders"]
 
 
 async def test_a_login_belongs_to_the_browser_that_began_it(world: World) -> None:
