@@ -82,6 +82,12 @@ class Submitter:
                 )
             if found.function is None:
                 raise NotYetError("WorkflowNotReady", found.problem or "it is not evaluated yet")
+            if found.is_suspended:
+                raise NotYetError(
+                    "WorkflowSuspended",
+                    f"the Workflow {spec.workflow_ref.name!r} is suspended; it goes on when"
+                    " spec.suspend is false",
+                )
             files, function, pool = found.files, found.function, spec.pool or found.pool
             secrets = secrets_of_workflow(known.namespace, spec.workflow_ref.name, found.secrets)
         elif spec.source is not None:

@@ -34,6 +34,7 @@ class Registered:
     pool: str | None
     problem: str | None
     secrets: Sequence[SecretReference] = ()
+    is_suspended: bool = False
 
 
 class Workflows:
@@ -169,7 +170,13 @@ class Workflows:
         if info is None:
             return self._unready(known, "InvalidSource", problem or "", nothing)
         registered = Registered(
-            known.generation, files, info.name, spec.pool, None, spec.secrets or ()
+            known.generation,
+            files,
+            info.name,
+            spec.pool,
+            None,
+            secrets=spec.secrets or (),
+            is_suspended=spec.suspend,
         )
         message = f"{info.name} of {info.file}"
         if held is not None:

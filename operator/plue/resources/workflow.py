@@ -154,6 +154,10 @@ class WorkflowSpec(Part):
         default=None,
         description="The RunnerPool of its runs; without it the one that the decorator names.",
     )
+    suspend: bool = Field(
+        default=False,
+        description="Set to true to let new runs wait; those that were submitted go on.",
+    )
     secrets: list[SecretReference] | None = Field(
         default=None,
         max_length=64,
