@@ -23,18 +23,20 @@ def main(words: Sequence[str] | None = None) -> int:
     """Run the command; 0 when everything that was asked for was measured."""
     options = _options(words)
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
+    broken: Sequence[str] = ()
     if options.from_json:
         measured = report.load(options.from_json)
     else:
         command = "make bench" + (f" ONLY={','.join(options.only)}" if options.only else "")
         figures, broken = asyncio.run(_measure(options))
         measured = report.document(figures, command=command)
-        if broken:
-            _tell(f"BROKEN: {', '.join(broken)}")
-            print(report.table(measured))
-            return 1
     if options.json:
+        # Also of what was measured before something broke: it took minutes.
         options.json.write_text(json.dumps(measured, indent=1) + "\n")
+    if broken:
+        _tell(f"BROKEN: {', '.join(broken)}")
+        print(report.table(measured))
+        return 1
     if options.readme:
         report.rewrite(options.readme, measured)
     print(report.table(measured))

@@ -15,6 +15,7 @@ from typing import Protocol
 
 __all__ = ["Runner", "Script", "connect"]
 
+_RENEWED_SECONDS = 10.0
 _KEY = base64.b64encode(bytes(16)).decode()
 _RUN = re.compile(rb'"run":"([0-9a-f-]{36})"')
 _ATTEMPT = re.compile(rb'"attempt":(\d+)')
@@ -46,6 +47,7 @@ class Runner(asyncio.Protocol):
         self._ended = ended
         self._buffer = bytearray()
         self._upgraded = False
+        self._renewing: asyncio.TimerHandle | None = None
         self.transport: asyncio.Transport | None = None
 
     # ── asyncio.Protocol ─────────────────────────────────────────────────────────────────────────
@@ -78,6 +80,8 @@ class Runner(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Say that it is over."""
+        if self._renewing is not None:
+            self._renewing.cancel()
         self._ended(self)
 
     def _frame(self) -> tuple[int, bytes] | None:
@@ -121,8 +125,10 @@ class Runner(asyncio.Protocol):
         )
 
     def renew(self) -> None:
-        """Ask for the lease again; who lives for less than one needs it only once."""
+        """Ask for the lease, now and again and again."""
         self.say(b'{"type":"renew","sent":1.0}')
+        loop = asyncio.get_running_loop()
+        self._renewing = loop.call_later(_RENEWED_SECONDS, self.renew)
 
     def finish(self, n: int) -> None:
         """Say that the attempt is over, with *n* events."""

@@ -27,7 +27,6 @@ __all__ = ["model_proxy"]
 _SAID = re.compile(rb"@(\d+\.\d+)@")
 _EVERY = 0.02
 _CROWD = 100
-_RENEWED_SECONDS = 5.0
 _BODY = {
     "model": "anthropic/claude-sonnet",
     "max_tokens": 1000,
@@ -51,13 +50,6 @@ class _Asking:
             self._runner = runner
             claim = StepClaim(run=runner.run.decode(), attempt=runner.attempt, step="hello")
             self.token.set_result(step_token(claim, runner.token))
-
-    async def renew_forever(self) -> None:
-        """Keep the lease: what is measured takes minutes."""
-        while True:
-            await asyncio.sleep(_RENEWED_SECONDS)
-            if self._runner is not None:
-                self._runner.renew()
 
     def end(self) -> None:
         if self._runner is not None:
@@ -84,7 +76,6 @@ async def model_proxy(world: World, _history: int | None) -> list[Figure]:
     ):
         await stage.up.idle()
         running = asyncio.create_task(stage.run(1, at_once=1, seconds=600))
-        renewing = asyncio.create_task(asking.renew_forever())
         proxied = f"{stage.gateway}/runner/v1/llm", await asking.token
         try:
             figures = [
@@ -93,7 +84,6 @@ async def model_proxy(world: World, _history: int | None) -> list[Figure]:
                 for figure in await _measured(world, stage, (model, "key"), proxied, streams)
             ]
         finally:
-            renewing.cancel()
             asking.end()
             await running
     return figures
