@@ -32,3 +32,16 @@ async def test_one_key_is_one_run_for_all_who_ask_at_once(server: Server) -> Non
         runs = await asyncio.gather(*(server.engine.submit(again) for _ in range(8)))
         assert len(set(runs)) == 1
     assert len((await server.engine.runs(RunFilter())).runs) == 5
+
+
+async def test_what_was_planned_is_not_evaluated_again_when_it_is_submitted(
+    server: Server,
+) -> None:
+    """An operator plans a run, looks at its pool, and submits it: that is one evaluation."""
+    wanted = Submission(workflow="ci", files={".plue/workflows/ci.py": SOURCE})
+    await server.engine.plan(wanted)
+    await server.engine.check(wanted)
+    await server.engine.submit(wanted)
+    text, _ = await server.engine.metrics()
+    counts = [line for line in text.decode().splitlines() if "evaluation_seconds_count" in line]
+    assert [line.rpartition(" ")[2] for line in counts] == ["1.0"]

@@ -322,23 +322,25 @@ class Engine:
 
     async def check(self, submission: Submission) -> WorkflowInfo:
         """Return what would be run, or raise what ``submit`` would of its source and inputs."""
-        event = event_of(submission.trigger, submission.event)
-        _, info = _complete(await self.plan(replace(submission, event=event)))
-        return info
+        return _complete(await self.plan(submission))[1]
 
     async def submission_of(self, run: RunId) -> Submission:
         """Return what would make the same run again. Raises NotFoundError."""
         return await self.context.runs.submission_of(run)
 
     async def plan(self, submission: Submission) -> Planned:
-        """Evaluate as ``submit`` would, and record nothing."""
+        """Evaluate as ``submit`` would, and record nothing; the same again is not evaluated again.
+
+        Raises RejectedError for an event that cannot be.
+        """
+        event = event_of(submission.trigger, submission.event)
         key = to_json(
             [
                 submission.workflow,
                 dict(submission.files),
                 dict(submission.inputs),
                 submission.text_inputs,
-                dict(submission.event),
+                event,
             ]
         )
         planned = self._plans.get(key)
@@ -348,7 +350,7 @@ class Engine:
                     submission.files,
                     submission.workflow,
                     inputs=submission.inputs,
-                    event=submission.event,
+                    event=event,
                     text_inputs=submission.text_inputs,
                 )
             # The sandbox has no clock and no randomness: the same question has the same answer.
