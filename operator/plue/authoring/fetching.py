@@ -25,13 +25,14 @@ from urllib.parse import urlsplit
 from plue.authoring.sources import MAX_FILE_BYTES, must_be_text
 from plue.errors import RejectedError, UnavailableError
 
-__all__ = ["Fetched", "GitRequest", "Reach", "fetch"]
+__all__ = ["Fetched", "GitRequest", "Network", "Reach", "fetch"]
 
 _SECONDS: Final = 60.0
 _DISK_BLOCKS: Final = 1_048_576
 """What one fetch may write into one file, in blocks of 512 bytes (of 1 KiB in some shells)."""
 _TOTAL_BYTES: Final = 16 * 1024 * 1024
 _FILES: Final = 2000
+_PORTS: Final[Mapping[str, int]] = {"https": 443, "ssh": 22}
 _COMMIT: Final = re.compile(r"[0-9a-f]{40}")
 _SCP: Final = re.compile(r"^(?P<user>[A-Za-z0-9_.-]+)@(?P<host>[A-Za-z0-9.-]+):(?P<path>[^\s:].*)$")
 _HOST: Final = re.compile(r"^[A-Za-z0-9.-]+$|^[0-9a-fA-F:.]+$")
@@ -154,7 +155,7 @@ def _remote_of(url: str) -> _Remote:
         )
     if (parts.username or "").startswith("-") or re.search(r"[\s\0]", url):
         raise RejectedError("the address is not one", field="url", remedy=remedy)
-    return _Remote(url, parts.scheme, host, port or {"https": 443, "ssh": 22}[parts.scheme])
+    return _Remote(url, parts.scheme, host, port or _PORTS[parts.scheme])
 
 
 async def _address(remote: _Remote, reach: Reach) -> str:
@@ -343,7 +344,7 @@ class _Git:
         key = self._keep("ssh-privatekey", credentials["ssh-privatekey"].rstrip() + "\n")
         hosts = self._keep("known_hosts", credentials["known_hosts"].rstrip() + "\n")
         host, port = self.remote.host, self.remote.port
-        alias = host if port == 22 else f"[{host}]:{port}"  # noqa: PLR2004 - ssh's port
+        alias = host if port == _PORTS["ssh"] else f"[{host}]:{port}"
         options = (
             f"HostName={address}",
             f"HostKeyAlias={alias}",

@@ -1,13 +1,11 @@
 """How browsers get in, as the settings say: at an issuer, behind a proxy, or not at all."""
 
-import ipaddress
-
 from plue.api.oidc import BrowserLogin, origin_of
 from plue.api.sessions import Sessions, TrustedProxy
 from plue.errors import UsageError
 from plue.kube.access import ClusterAccess
 from plue.kube.client import ApiClient
-from plue.kube.settings import OperatorOptions
+from plue.kube.settings import OperatorOptions, networks_of
 from plue.store.access import AccessStore
 
 __all__ = ["cluster_access"]
@@ -41,11 +39,7 @@ def _browser_login(options: OperatorOptions) -> BrowserLogin | None:
 def _trusted_proxy(options: OperatorOptions) -> TrustedProxy | None:
     if not options.proxy_user_header:
         return None
-    listed = [one.strip() for one in options.proxy_networks.split(",") if one.strip()]
-    try:
-        networks = [ipaddress.ip_network(one) for one in listed]
-    except ValueError as error:
-        raise UsageError(f"PLUE_PROXY_NETWORKS: {error}", field="proxy_networks") from error
+    networks = networks_of(options.proxy_networks, field="proxy_networks")
     if not networks:
         raise UsageError(
             "PLUE_PROXY_USER_HEADER needs PLUE_PROXY_NETWORKS: anybody can write a header",

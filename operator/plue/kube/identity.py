@@ -1,13 +1,13 @@
 """Who vouches for a runner at the gateway: the API server, by the token of its very pod."""
 
 from plue.domain.run import RunnerId
-from plue.kube.client import ApiClient, Place
+from plue.kube.client import ApiClient
 from plue.kube.pod_template import AUDIENCE
 from plue.kube.pods import PodHost
+from plue.kube.reviews import user_of
 
 __all__ = ["PodIdentity"]
 
-_REVIEWS = Place("authentication.k8s.io/v1", "tokenreviews")
 _POD_NAME = "authentication.kubernetes.io/pod-name"
 _POD_UID = "authentication.kubernetes.io/pod-uid"
 
@@ -23,19 +23,9 @@ class PodIdentity:
 
     async def is_runner(self, runner: RunnerId, token: str) -> bool:
         """Ask the API server whether the token is this very pod's, and for our audience."""
-        review = await self._api.create(
-            _REVIEWS,
-            None,
-            {
-                "apiVersion": "authentication.k8s.io/v1",
-                "kind": "TokenReview",
-                "spec": {"token": token, "audiences": [AUDIENCE]},
-            },
-        )
-        said = review.get("status") or {}
-        if not said.get("authenticated") or AUDIENCE not in (said.get("audiences") or ()):
+        user = await user_of(self._api, token, audience=AUDIENCE)
+        if user is None:
             return False
-        user = said.get("user") or {}
         extra = user.get("extra") or {}
         if user.get("username") != self._account or extra.get(_POD_NAME) != [runner]:
             return False

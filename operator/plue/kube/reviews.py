@@ -16,7 +16,7 @@ from plue.api.callers import Caller, Resource, Verb
 from plue.kube.client import ApiClient, Json, Place
 from plue.resources.crds import GROUP
 
-__all__ = ["API_AUDIENCE", "Reviews"]
+__all__ = ["API_AUDIENCE", "Reviews", "user_of"]
 
 API_AUDIENCE = "plue-api"
 
@@ -69,6 +69,26 @@ class Remembered(Generic[T]):
         return answer
 
 
+async def user_of(api: ApiClient, token: str, *, audience: str) -> Json | None:
+    """Return the user whose token it is, as the API server says; None if not for *audience*.
+
+    Raises UnavailableError.
+    """
+    review = await api.create(
+        _TOKEN_REVIEWS,
+        None,
+        {
+            "apiVersion": "authentication.k8s.io/v1",
+            "kind": "TokenReview",
+            "spec": {"token": token, "audiences": [audience]},
+        },
+    )
+    said = review.get("status") or {}
+    if not said.get("authenticated") or audience not in (said.get("audiences") or ()):
+        return None
+    return dict(said.get("user") or {})
+
+
 class Reviews:
     """TokenReviews and SubjectAccessReviews."""
 
@@ -99,19 +119,9 @@ class Reviews:
         return await self._right(caller, "nonResourceAttributes", attributes)
 
     async def _review(self, token: str) -> Caller | None:
-        review = await self._api.create(
-            _TOKEN_REVIEWS,
-            None,
-            {
-                "apiVersion": "authentication.k8s.io/v1",
-                "kind": "TokenReview",
-                "spec": {"token": token, "audiences": [API_AUDIENCE]},
-            },
-        )
-        said = review.get("status") or {}
-        if not said.get("authenticated") or API_AUDIENCE not in (said.get("audiences") or ()):
+        user = await user_of(self._api, token, audience=API_AUDIENCE)
+        if user is None:
             return None
-        user = said["user"]
         return Caller(
             name=str(user["username"]),
             how="kubernetes",

@@ -32,16 +32,10 @@ def secrets_of_workflow(
     namespace: str, workflow: str, named: Sequence[SecretReference]
 ) -> Mapping[str, JsonValue]:
     """Return what a run of *workflow* may have, as it is recorded with the run."""
-    return _allowed(namespace, f"{WORKFLOW_LABEL}/{workflow}", f"the Workflow {workflow}", named)
-
-
-def _allowed(
-    namespace: str, label: str, owner: str, named: Sequence[SecretReference]
-) -> Mapping[str, JsonValue]:
     return {
         "namespace": namespace,
-        "label": label,
-        "owner": owner,
+        "label": f"{WORKFLOW_LABEL}/{workflow}",
+        "owner": f"the Workflow {workflow}",
         "secrets": {one.name: [one.secret_name, one.key or one.name] for one in named},
     }
 

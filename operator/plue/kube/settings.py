@@ -1,16 +1,25 @@
 """Settings of a cluster's processes, read once: from options, else from `PLUE_…` variables."""
 
 import ipaddress
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from plue.authoring.fetching import Reach
+from plue.authoring.fetching import Network, Reach
 from plue.errors import UsageError
 
-__all__ = ["DatabaseOptions", "EvaluatorOptions", "OperatorOptions", "address_of"]
+__all__ = [
+    "DatabaseOptions",
+    "EvaluatorOptions",
+    "GitOptions",
+    "OperatorOptions",
+    "address_of",
+    "networks_of",
+    "reach_of",
+]
 
 
 class _Options(BaseSettings):
@@ -121,12 +130,16 @@ class OperatorOptions(DatabaseOptions, GitOptions):
 
 def reach_of(options: GitOptions) -> Reach:
     """Return where git sources may be fetched from. Raises UsageError."""
-    listed = [one.strip() for one in options.git_refused.split(",") if one.strip()]
+    refused = networks_of(options.git_refused, field="git_refused")
+    return Reach(refused, loopback=options.git_loopback, nowhere=not options.git)
+
+
+def networks_of(listed: str, *, field: str) -> Sequence[Network]:
+    """Return the networks of a setting: CIDRs with commas. Raises UsageError that names it."""
     try:
-        refused = tuple(ipaddress.ip_network(one) for one in listed)
-        return Reach(refused, loopback=options.git_loopback, nowhere=not options.git)
+        return [ipaddress.ip_network(one.strip()) for one in listed.split(",") if one.strip()]
     except ValueError as error:
-        raise UsageError(f"PLUE_GIT_REFUSED: {error}", field="git_refused") from error
+        raise UsageError(f"PLUE_{field.upper()}: {error}", field=field) from error
 
 
 def address_of(listen: str) -> tuple[str, int]:
