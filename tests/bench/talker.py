@@ -1,7 +1,8 @@
-"""A model of the bench's own: `python -m bench.talker EVENTS EVERY` speaks the Messages API.
+"""A model of the bench's own: `python -m bench.talker` speaks the Messages API.
 
-Each token is the time at which it was said, so that whoever hears it knows how long it took. The
-first one comes at once. Its first line of output is its address.
+It says as many tokens as ``max_tokens`` allows, as far apart as the one stop sequence says, in
+seconds. Each token is the time at which it was said, so that whoever hears it knows how long it
+took. The first one comes at once. Its first line of output is its address.
 """
 
 import asyncio
@@ -27,9 +28,10 @@ _END = (
 )
 
 
-async def _serve(events: int, every: float) -> None:
+async def _serve() -> None:
     async def messages(request: web.Request) -> web.StreamResponse:
-        await request.read()
+        asked = json.loads(await request.read())
+        events, every = asked["max_tokens"], float(asked["stop_sequences"][0])
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await response.prepare(request)
         await response.write(_START + _BLOCK)
@@ -55,4 +57,4 @@ async def _serve(events: int, every: float) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(_serve(int(sys.argv[1]), float(sys.argv[2])))
+    asyncio.run(_serve())

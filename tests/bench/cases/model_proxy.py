@@ -25,14 +25,11 @@ from plue.wire.model_access import StepClaim, step_token
 __all__ = ["model_proxy"]
 
 _SAID = re.compile(rb"@(\d+\.\d+)@")
-_EVERY = 0.02
-_CROWD = 100
-_BODY = {
-    "model": "anthropic/claude-sonnet",
-    "max_tokens": 1000,
-    "stream": True,
-    "messages": [{"role": "user", "content": "What time is it? " * 200}],
-}
+_CROWDS = ((1, 0.02, 200), (10, 0.1, 50), (100, 0.1, 50))
+"""Streams at once, seconds between two tokens of each, tokens of each. Ten a second is what an eye
+can follow, and a thousand a second in all is what two cores can carry with those who measure."""
+
+_QUESTION = [{"role": "user", "content": "What time is it? " * 200}]
 
 
 class _Asking:
@@ -66,12 +63,11 @@ class _Heard:
 
 
 async def model_proxy(world: World, _history: int | None) -> list[Figure]:
-    """Ask one after the other, then a hundred at a time."""
-    events = world.n(200, 10)
+    """Ask one after the other, then ten and a hundred at a time."""
     asking = _Asking()
     dsn = await world.database()
     async with (
-        _talker(events) as model,
+        _talker() as model,
         a_stage(world, dsn, lambda: asking, warm=1, maximum=1, models=model) as stage,
     ):
         await stage.up.idle()
@@ -80,8 +76,8 @@ async def model_proxy(world: World, _history: int | None) -> list[Figure]:
         try:
             figures = [
                 figure
-                for streams in (1, world.n(_CROWD, 3))
-                for figure in await _measured(world, stage, (model, "key"), proxied, streams)
+                for crowd in (_CROWDS if not world.smoke else _CROWDS[:2])
+                for figure in await _measured(world, stage, (model, "key"), proxied, crowd)
             ]
         finally:
             asking.end()
@@ -90,22 +86,35 @@ async def model_proxy(world: World, _history: int | None) -> list[Figure]:
 
 
 async def _measured(
-    world: World, stage: Stage, direct: tuple[str, str], proxied: tuple[str, str], streams: int
+    world: World,
+    stage: Stage,
+    direct: tuple[str, str],
+    proxied: tuple[str, str],
+    crowd: tuple[int, float, int],
 ) -> list[Figure]:
+    streams, every, events = crowd
     bare, ours = _Heard(), _Heard()
-    rounds = world.n(5, 1) if streams == 1 else world.n(2, 1)
+    events = world.n(events, 5)
     connector = aiohttp.TCPConnector(limit=0)
     timeout = aiohttp.ClientTimeout(total=120)
     async with aiohttp.ClientSession(connector=connector, timeout=timeout) as http:
+
+        async def ask(way: tuple[str, str], heard: _Heard, events: int) -> None:
+            # Not in step: streams that begin together would speak together all the time.
+            asks = (
+                _stream(http, *way, heard, after=n * every / streams, every=every, events=events)
+                for n in range(streams)
+            )
+            await asyncio.gather(*asks)
+
         # Connections, prepared statements and the tables of prices are there from then on.
-        await asyncio.gather(*(_stream(http, *proxied, _Heard()) for _ in range(streams)))
+        await ask(proxied, _Heard(), 2)
         with metered(stage.parts(world)) as usage:
-            for _ in range(rounds):
-                await asyncio.gather(*(_stream(http, *direct, bare) for _ in range(streams)))
-                await asyncio.gather(*(_stream(http, *proxied, ours) for _ in range(streams)))
+            for _ in range(world.n(2, 1)):
+                await ask(direct, bare, events)
+                await ask(proxied, ours, events)
     what = "one stream" if streams == 1 else f"{streams} streams at once"
-    goal = Goal(p50=2) if streams == 1 else None
-    ages = ("a token event", bare.ages, ours.ages, goal)
+    ages = ("a token event", bare.ages, ours.ages, Goal(p50=2))
     first = ("the first token", bare.first, ours.first, None)
     return [
         Figure(
@@ -117,19 +126,36 @@ async def _measured(
             f" p99 {percentile(directly, 0.99):.2f} ms",
             cpu=usage.cpu,
             memory=usage.memory,
-            note=f"an event every {_EVERY * 1000:g} ms a stream",
+            note=f"an event every {every * 1000:g} ms a stream",
         )
         for name, directly, through, bound in (ages, first)
     ]
 
 
-async def _stream(http: aiohttp.ClientSession, url: str, token: str, heard: _Heard) -> None:
+async def _stream(
+    http: aiohttp.ClientSession,
+    url: str,
+    token: str,
+    heard: _Heard,
+    *,
+    after: float,
+    every: float,
+    events: int,
+) -> None:
     """Ask once and note when each token came."""
+    await asyncio.sleep(after)
+    body = {
+        "model": "anthropic/claude-sonnet",
+        "max_tokens": events,
+        "stop_sequences": [f"{every}"],
+        "stream": True,
+        "messages": _QUESTION,
+    }
     asked = time.time()
     found: list[float] = []
     rest = b""
     headers = {"x-api-key": token, "anthropic-version": "2026-10-21"}
-    async with http.post(f"{url}/v1/messages", json=_BODY, headers=headers) as answer:
+    async with http.post(f"{url}/v1/messages", json=body, headers=headers) as answer:
         if answer.status != 200:
             raise RuntimeError(f"status {answer.status}: {await answer.text()}")
         async for chunk in answer.content.iter_any():
@@ -143,10 +169,10 @@ async def _stream(http: aiohttp.ClientSession, url: str, token: str, heard: _Hea
 
 
 @contextlib.asynccontextmanager
-async def _talker(events: int) -> AsyncIterator[str]:
+async def _talker() -> AsyncIterator[str]:
     """Run the bench's own model; give its address."""
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "bench.talker", str(events), str(_EVERY)),
+        *(sys.executable, "-m", "bench.talker"),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         env=environment(),

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
-from typing import Literal
+from typing import Any, Literal
 
 import structlog
 from aiohttp import web
@@ -21,6 +21,7 @@ from aiohttp import web
 from plue.domain.budget import Amount, Shortage
 from plue.engine.context import EngineContext
 from plue.errors import UnavailableError
+from plue.gateway.llm.callers import Callers, has_left
 from plue.gateway.llm.prices import Prices
 from plue.gateway.llm.providers import Provider, Upstream
 from plue.gateway.llm.request import Admitted, NotAdmittedError, admit
@@ -42,10 +43,6 @@ _log = structlog.get_logger(__name__)
 
 MAX_BODY_BYTES = 32 * 1024 * 1024
 MAX_WAIT_SECONDS = 25.0
-LOOK_EVERY = 0.1
-"""Seconds between two looks whether the caller is still there: aiohttp does not tell a handler
-that is not writing, and a model may think for minutes."""
-
 ABANDONED_AFTER = timedelta(minutes=30)
 """A call that is open for so long has lost its gateway."""
 
@@ -76,6 +73,7 @@ class ModelProxy:
         self._provider = provider
         self._prices = Prices(settings.prices)
         self._budget_changed = asyncio.Event()
+        self._callers = Callers()
 
     def routes(self, app: web.Application) -> None:
         """Add the proxy's routes to *app*."""
@@ -154,7 +152,7 @@ class ModelProxy:
             changed = self._budget_changed
             found = await self._usage.reserve(wanted, self._settings.budgets)
             left = until - loop.time()
-            if isinstance(found, Reservation) or left <= 0 or _left(http):
+            if isinstance(found, Reservation) or left <= 0 or has_left(http):
                 return found
             with contextlib.suppress(TimeoutError):
                 # Another gateway's settling may make room too, without a word to this one.
@@ -204,12 +202,13 @@ class ModelProxy:
         answer = _Answer(Meter(call.stream), asyncio.get_running_loop().time())
         work = asyncio.create_task(self._pass_on(http, call, reserved, answer))
         try:
-            while not work.done():
-                await asyncio.wait([work], timeout=LOOK_EVERY)
-                if not work.done() and _left(http):
-                    answer.outcome = "caller left"
-                    work.cancel()
-                    await asyncio.wait([work])
+            with self._callers.watched(http) as gone:
+                either: list[asyncio.Future[Any]] = [work, gone]
+                await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            if not work.done():
+                answer.outcome = "caller left"
+                work.cancel()
+                await asyncio.wait([work])
             return work.result()
         except asyncio.CancelledError:
             answer.outcome = "caller left"
@@ -239,7 +238,7 @@ class ModelProxy:
             raise
         except ConnectionError:
             # Whichever of the two was cut, the caller sees its own connection cut as well.
-            answer.outcome = "caller left" if _left(http) else "cut"
+            answer.outcome = "caller left" if has_left(http) else "cut"
             if http.transport is not None:
                 http.transport.abort()
             if response is None:
@@ -311,10 +310,6 @@ async def _body(http: web.Request) -> bytes | None:
         if len(body) > MAX_BODY_BYTES:
             return None
     return bytes(body)
-
-
-def _left(http: web.Request) -> bool:
-    return http.transport is None or http.transport.is_closing()
 
 
 def _wait_seconds(http: web.Request) -> float:
