@@ -193,6 +193,11 @@ class Operator:
         """What it has said."""
         return (self.folder / "operator.log").read_text(errors="replace")
 
+    @property
+    def is_alive(self) -> bool:
+        """Whether its process has been started and has not ended."""
+        return self._process is not None and self._process.poll() is None
+
     def start(self) -> None:
         """Start it and wait until it is ready."""
         self.begin()

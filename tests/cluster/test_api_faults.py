@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from uuid import uuid4
 
@@ -140,7 +140,16 @@ def test_api_server_that_fails_is_tried_again(
     _assert_each_ran_once(bare, behind, [*names, *later])
 
 
-def test_watches_that_end_lose_nothing(bare: Cluster, behind: Operator, faulty: FaultyApi) -> None:
+@pytest.mark.parametrize(
+    "said",
+    [
+        pytest.param(lambda: _expired(), id="in-the-stream"),  # noqa: PLW0108 - a fresh one each
+        pytest.param(lambda: _status(410, "Expired"), id="as-the-status"),
+    ],
+)
+def test_watches_that_end_lose_nothing(
+    bare: Cluster, behind: Operator, faulty: FaultyApi, said: Callable[[], web.Response]
+) -> None:
     """Cut watches, and watches that are too old (410), begin anew; what came meanwhile is seen."""
     assert faulty.close_watches() > 0
     first = _apply(bare, 2)
@@ -150,7 +159,7 @@ def test_watches_that_end_lose_nothing(bare: Cluster, behind: Operator, faulty: 
         nonlocal gone
         if "watch" in request.query and gone < 6:
             gone += 1
-            return _expired()
+            return said()
         return None
 
     faulty.fault = expired
@@ -161,6 +170,7 @@ def test_watches_that_end_lose_nothing(bare: Cluster, behind: Operator, faulty: 
     finally:
         faulty.fault = None
     assert gone > 0
+    assert behind.is_alive
 
 
 def test_run_deleted_in_a_gap_of_the_watch_ends(

@@ -5,12 +5,17 @@ object. What it does not tell of, deletions during a gap of the watch, our own l
 """
 
 import asyncio
+import functools
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from http import HTTPStatus
 from typing import Any
 
 import aiohttp
 import kopf
+import structlog
+from kopf._cogs.clients import errors
+from kopf._cogs.clients import watching as kopf_watching
 
 from plue.ending import end_tasks
 from plue.kube.login import Login
@@ -21,6 +26,8 @@ __all__ = ["Saw", "watch"]
 
 Saw = Callable[[Mapping[str, Any], bool], None]
 """Takes an object of the API, and whether it was deleted."""
+
+_log = structlog.get_logger(__name__)
 
 _END_WITHIN = 5.0
 
@@ -49,6 +56,7 @@ async def watch(
     _register_core(here, "pods", pods)
     _register_core(everywhere, "nodes", nodes)
     logging.getLogger("kopf").setLevel(logging.WARNING)
+    _begin_anew_when_gone()
     begun = [asyncio.Event(), asyncio.Event()]
     both = [
         asyncio.create_task(_operate(login, everywhere, [], stop=stop, ready=begun[0])),
@@ -65,6 +73,30 @@ async def watch(
     for task in both:
         if not task.cancelled():
             task.result()
+
+
+def _begin_anew_when_gone() -> None:
+    """Have kopf list again when a watch, or a page of a list, is answered with the status 410.
+
+    kopf 1.45.2 does so for a 410 inside of the stream alone; as the status of the answer it ends
+    the whole operator, although both say the same: this version is too old. Whatever ends this one
+    stream without an error has kopf list and watch anew, after its pause.
+    """
+    kopfs = kopf_watching.continuous_watch
+    if hasattr(kopfs, "__wrapped__"):
+        return  # done already in this process
+
+    @functools.wraps(kopfs)
+    async def patient(**how: Any) -> AsyncIterator[Any]:
+        try:
+            async for event in kopfs(**how):
+                yield event
+        except errors.APIClientError as error:
+            if error.status != HTTPStatus.GONE:
+                raise
+            _log.info("watch_begins_anew", resource=str(how.get("resource")))
+
+    kopf_watching.continuous_watch = patient
 
 
 async def _say(begun: Sequence[asyncio.Event], ready: asyncio.Event) -> None:
