@@ -1,7 +1,9 @@
-"""Tests that need a real API server or a real node; `make e2e` runs them, after all others.
+"""Tests that need a real API server or a real node; `make test` runs them, after all others.
 
-They are ordered last and marked ``cluster``. Where the machine cannot give what they need they
-say why, and under ``CI=true`` that is a failure.
+Each has one of three marks, and each mark a pytest session of its own. ``played``: an API server
+with etcd, processes of any user; no node, or one that the tests play. ``cluster``: the real node,
+whose network the session enters. ``chart``: the real node before anything of Plue is on it. Where
+the machine cannot give what they need they say why, and under ``CI=true`` that is a failure.
 """
 
 import asyncio
@@ -37,13 +39,17 @@ DEFINITIONS = Place("apiextensions.k8s.io/v1", "customresourcedefinitions")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark all tests of this folder, and put them last."""
+    """Mark all tests of this folder by what they ask for, and put them last."""
     here = Path(__file__).parent
     ours = [item for item in items if item.path.is_relative_to(here)]
     for item in ours:
-        # The chart's tests need the node to themselves, and so a session of their own.
-        alone = item.path.is_relative_to(here / "chart")
-        item.add_marker(pytest.mark.chart if alone else pytest.mark.cluster)
+        assert isinstance(item, pytest.Function)
+        if item.path.is_relative_to(here / "chart"):
+            item.add_marker(pytest.mark.chart)
+        elif "cluster" in item.fixturenames:
+            item.add_marker(pytest.mark.cluster)
+        else:
+            item.add_marker(pytest.mark.played)
         # The first one may have to make the images and start the node.
         item.add_marker(pytest.mark.timeout(900))
     items[:] = [item for item in items if item not in ours] + ours

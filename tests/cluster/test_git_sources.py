@@ -69,7 +69,6 @@ def _said(operator: Operator, cluster: Cluster, run: str) -> str:
     return "".join(e["body"]["text"] for e in events if e["type"] == "step_output")
 
 
-@pytest.mark.cluster
 async def test_runs_follow_the_repository(host: GitHost, bare: Cluster, at_work: Operator) -> None:
     """What is pushed is what the next runs do; a host that goes takes nothing away."""
     name = f"wf-{uuid4().hex[:8]}"

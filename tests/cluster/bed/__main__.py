@@ -19,8 +19,14 @@ from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 
-from cluster.bed.build import build_control, build_node, ensure_packages, find_kubectl
-from cluster.bed.control_plane import write_kubeconfig
+from cluster.bed.build import (
+    build_control,
+    build_helm,
+    build_node,
+    ensure_packages,
+    find_kubectl,
+)
+from cluster.bed.control_plane import control_programs, write_kubeconfig
 from cluster.bed.images import PAUSE, pause_archive, runner_archive, server_archive
 from cluster.bed.namespaces import (
     die_with_parent,
@@ -40,7 +46,8 @@ def main() -> int:
     """Run one command; return its exit code."""
     parser = argparse.ArgumentParser(prog="cluster.bed", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("build", help="build what is missing, and start nothing")
+    build = commands.add_parser("build", help="build what is missing, and start nothing")
+    build.add_argument("--played", action="store_true", help="only what needs no node")
     commands.add_parser("up", help="start the cluster, building what is missing")
     commands.add_parser("down", help="end the cluster; nothing of it stays")
     commands.add_parser("status", help="say whether it is up")
@@ -50,6 +57,10 @@ def main() -> int:
     where = places()
     try:
         match given.command:
+            case "build" if given.played:
+                find_kubectl()
+                control_programs(where)
+                build_helm(where)
             case "build":
                 _build(where)
             case "up":
