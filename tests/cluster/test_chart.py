@@ -48,6 +48,10 @@ VALUES: dict[str, dict[str, Any]] = {
         },
         "ingress": {"enabled": True, "host": "plue.example", "tlsSecret": "plue-tls"},
     },
+    "a-token-for-a-key": {
+        **EXTERNAL,
+        "models": {"identity": {"federationRuleId": "fdrl_1", "organizationId": "acme"}},
+    },
     "nothing-optional": {
         **EXTERNAL,
         "crds": {"upgrade": False},
@@ -128,6 +132,19 @@ def test_the_api_server_takes_every_object(name: str, tmp_path: Path, api_server
         pytest.param(
             {"ingress": {"enabled": True, "host": "a.b"}}, "ingress.tlsSecret", id="without-tls"
         ),
+        pytest.param(
+            {"models": {"identity": {"federationRuleId": "r"}}}, "organizationId", id="half-a-rule"
+        ),
+        pytest.param(
+            {
+                "models": {
+                    "existingSecret": "keys",
+                    "identity": {"federationRuleId": "r", "organizationId": "o"},
+                }
+            },
+            "not both",
+            id="a-key-and-a-token",
+        ),
     ],
 )
 def test_what_is_misspelt_or_impossible_is_refused(
@@ -159,6 +176,30 @@ def test_values_may_hold_what_their_schema_says(tmp_path: Path) -> None:
             compare(inner, schema["properties"][name], f"{at}.{name}")
 
     compare(values, schema, "")
+
+
+def test_only_the_gateway_has_the_providers_token(tmp_path: Path) -> None:
+    """A token for the provider is mounted and named where models are asked, and nowhere else."""
+    pods = {
+        one["metadata"]["name"]: one["spec"]["template"]["spec"]
+        for one in _objects(tmp_path, VALUES["a-token-for-a-key"])
+        if one["kind"] == "Deployment"
+    }
+    gateway = pods.pop("plue-gateway")
+    assert "fdrl_1" not in json.dumps(pods)
+    assert "serviceAccountToken" not in json.dumps(pods)
+    (container,) = gateway["containers"]
+    given = {one["name"]: one.get("value") for one in container["env"]}
+    assert given["ANTHROPIC_FEDERATION_RULE_ID"] == "fdrl_1"
+    assert given["ANTHROPIC_ORGANIZATION_ID"] == "acme"
+    (mount,) = [one for one in container["volumeMounts"] if one["name"] == "identity"]
+    (volume,) = [one for one in gateway["volumes"] if one["name"] == "identity"]
+    (source,) = volume["projected"]["sources"]
+    token = source["serviceAccountToken"]
+    assert given["ANTHROPIC_IDENTITY_TOKEN_FILE"] == f"{mount['mountPath']}/{token['path']}"
+    assert mount["readOnly"] is True
+    assert (token["audience"], token["expirationSeconds"]) == ("https://api.anthropic.com", 3600)
+    assert "ANTHROPIC" not in _template(tmp_path, VALUES["nothing-optional"])
 
 
 def test_every_pod_is_restricted_and_limited(tmp_path: Path) -> None:

@@ -102,16 +102,26 @@ async def test_without_a_key_there_is_no_provider() -> None:
     assert found.provider is None
 
 
+@pytest.mark.parametrize(
+    ("seconds", "exchanged"),
+    [
+        pytest.param(3600, ["the-pods-own"], id="kept"),
+        pytest.param(1, ["the-pods-own", "its-successor"], id="rotated"),
+    ],
+)
 async def test_an_identity_token_is_exchanged_in_the_place_of_a_key(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    seconds: int, exchanged: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The pod's own token proves who asks; calls carry what it was exchanged for, once."""
+    """The pod's own token proves who asks; calls carry what it was exchanged for.
+
+    That is kept as long as it is good; then the file is read again, which holds a new one by then.
+    """
     asked: list[dict[str, Any]] = []
 
     async def exchange(request: web.Request) -> web.Response:
         asked.append(await request.json())
         return web.json_response(
-            {"access_token": "short-lived", "token_type": "Bearer", "expires_in": 3600}
+            {"access_token": "short-lived", "token_type": "Bearer", "expires_in": seconds}
         )
 
     async def answer(request: web.Request) -> web.Response:
@@ -142,7 +152,9 @@ async def test_an_identity_token_is_exchanged_in_the_place_of_a_key(
             assert headers["authorization"] == "Bearer short-lived"
             assert headers["anthropic-beta"] == "oauth-2025-04-20"
             assert "x-api-key" not in headers
-    assert [(a["assertion"], a["federation_rule_id"]) for a in asked] == [("the-pods-own", "rule")]
+            file.write_text("its-successor")
+    assert [a["assertion"] for a in asked] == exchanged
+    assert {a["federation_rule_id"] for a in asked} == {"rule"}
 
 
 async def test_an_identity_token_alone_is_not_enough(

@@ -112,6 +112,9 @@ spec:
             {{- if .settings }}
             - {name: settings, mountPath: /etc/plue, readOnly: true}
             {{- end }}
+            {{- if .identity }}
+            - {name: identity, mountPath: /var/run/plue/identity, readOnly: true}
+            {{- end }}
       volumes:
         - name: data
           {{- if and .archives $root.Values.archives.existingClaim }}
@@ -122,6 +125,16 @@ spec:
         {{- if .settings }}
         - name: settings
           configMap: {name: {{ $full }}-models}
+        {{- end }}
+        {{- with .identity }}
+        # The kubelet writes a new token before the old one ends; the file is read at each exchange.
+        - name: identity
+          projected:
+            sources:
+              - serviceAccountToken:
+                  path: token
+                  audience: {{ .audience | quote }}
+                  expirationSeconds: {{ .expirationSeconds }}
         {{- end }}
         - name: tmp
           emptyDir: {}
