@@ -6,7 +6,7 @@ BIN := .venv/bin
 STAMP := .venv/.synced
 
 export PATH := $(CURDIR)/$(BIN):$(PATH)
-test-played test-node e2e cluster-up cluster-down cluster-shell: export PYTHONPATH := $(CURDIR)/tests
+test-played test-node test-chart e2e cluster-up cluster-down cluster-shell: export PYTHONPATH := $(CURDIR)/tests
 
 .DEFAULT_GOAL := help
 SEEDS ?= 3
@@ -17,7 +17,12 @@ COUNT ?= 200
 # by itself and for everybody to see. What fails twice fails.
 twice = pytest -q $(1) || { echo "… those that failed, once more"; pytest -q $(1) --last-failed; }
 
-.PHONY: help setup demo test test-played test-node fuzz faults e2e bench bench-cluster real-models lint fmt lock sbom crds cluster-up cluster-down cluster-shell clean
+# What cannot be had here, the tests say as the reason for which they are skipped; in CI they fail.
+# A node that was up stays up.
+on_a_node = @python -m cluster.bed status >/dev/null 2>&1; was_up=$$?; python -m cluster.bed up; \
+	{ $(call twice,$(1)); }; ended=$$?; test $$was_up = 0 || python -m cluster.bed down; exit $$ended
+
+.PHONY: help setup demo test test-played test-node test-chart fuzz faults e2e bench bench-cluster real-models lint fmt lock sbom crds cluster-up cluster-down cluster-shell clean
 
 help:  ## Say what there is
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -50,11 +55,17 @@ test: setup lint  ## Lint, types, layers, all tests, and rounds of faults
 	$(call twice,)
 	PYTHONPATH=tests python -m faults.main --seeds $(SEEDS) --first $(SEED) --within 360
 	@$(MAKE) --no-print-directory test-played
+	@$(MAKE) --no-print-directory test-node
 
 test-played: setup  ## Test with a real Kubernetes API server; builds it the first time (about 10 minutes)
-	@# What cannot be had here, the tests say as the reason for which they are skipped; in CI they fail.
 	-@python -m cluster.bed build --played
 	$(call twice,-m played tests/cluster)
+
+test-node: setup  ## Test the operator on a Kubernetes node with gVisor, of its own (needs root)
+	$(call on_a_node,-m cluster tests/cluster)
+
+test-chart: setup  ## Test the chart on such a node: install, confine, limit, upgrade, one fault, uninstall
+	$(call on_a_node,-m "chart and not long" tests/cluster/chart)
 
 faults: setup  ## Kill, cut and halt everything at random: SEEDS= rounds, from SEED= on
 	@PYTHONPATH=tests python -m faults.main --seeds $(SEEDS) --first $(SEED)
@@ -68,8 +79,9 @@ fmt: setup  ## Format, and fix what can be fixed
 	ruff check --fix --exit-zero --quiet .
 	ruff format .
 
-e2e: setup  ## Test on a real Kubernetes node; builds it the first time (about 15 minutes)
+e2e: setup  ## All tests with Kubernetes, every fault of a node too; builds it the first time (15 minutes)
 	python -m cluster.bed up
+	pytest -q -m played tests/cluster
 	pytest -q -m chart tests/cluster/chart
 	pytest -q -m cluster tests/cluster
 

@@ -1,4 +1,4 @@
-"""Tests that need a real API server or a real node; `make test` runs them, after all others.
+"""Tests that need a real API server or a real node; `make test` runs most, after all others.
 
 Each has one of three marks, and each mark a pytest session of its own. ``played``: an API server
 with etcd, processes of any user; no node, or one that the tests play. ``cluster``: the real node,
@@ -35,6 +35,7 @@ from plue.local.postgres import EmbeddedPostgres
 from plue.resources.crds import KINDS
 
 CRDS = Path(__file__).parents[2] / "crds"
+_SHORT_FAULT = "gateway killed, both"
 DEFINITIONS = Place("apiextensions.k8s.io/v1", "customresourcedefinitions")
 
 
@@ -46,6 +47,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         assert isinstance(item, pytest.Function)
         if item.path.is_relative_to(here / "chart"):
             item.add_marker(pytest.mark.chart)
+            # Of the faults one, for the sake of time, where everything works together.
+            if item.path.name == "test_survival.py" and _SHORT_FAULT not in item.name:
+                item.add_marker(pytest.mark.long)
         elif "cluster" in item.fixturenames:
             item.add_marker(pytest.mark.cluster)
         else:

@@ -39,7 +39,7 @@ from cluster.bed.places import Places, places
 from cluster.bed.say import BedError, tell
 from cluster.bed.state import OurImages, Running, find_running
 
-_UP_WITHIN = 240.0
+_UP_WITHIN = 480.0
 
 
 def main() -> int:
