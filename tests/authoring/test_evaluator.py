@@ -6,6 +6,7 @@ import hashlib
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator
 from datetime import timedelta
@@ -393,6 +394,36 @@ async def test_no_child_waits_for_what_is_large(evaluator: Evaluator) -> None:
         *(evaluator.describe(large if n % 4 == 0 else small) for n in range(12))
     )
     assert all([w.name for w in one.workflows] == ["ci"] for one in found)
+
+
+SERVER = """
+import asyncio, sys
+from plue.authoring.evaluator import Evaluator
+async def main():
+    evaluator = Evaluator()
+    await evaluator.start()
+    print(evaluator._link._process.pid, flush=True)
+    await asyncio.sleep(600)
+asyncio.run(main())
+"""
+
+
+async def test_a_halted_evaluator_does_not_outlive_its_server() -> None:
+    """It cannot see that its socket has ended: the kernel ends it."""
+    server = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", SERVER, stdout=asyncio.subprocess.PIPE
+    )
+    assert server.stdout is not None
+    async with asyncio.timeout(30):
+        evaluator = psutil.Process(int(await server.stdout.readline()))
+    evaluator.suspend()
+    server.kill()
+    await server.wait()
+    try:
+        await asyncio.to_thread(evaluator.wait, 10)
+    finally:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            evaluator.kill()
 
 
 async def waiting_child(evaluator: Evaluator) -> list[psutil.Process]:

@@ -156,7 +156,7 @@ import json, os, socket
 from plue.authoring.sandbox import host
 ours, theirs = socket.socketpair()
 more = [os.pipe() for _ in range(20)]
-settings = {"children": 1, "result_bytes": 1000, "memory_bytes": 2**28, "wall_seconds": 5}
+settings = {"server": os.getppid(), "children": 1, "result_bytes": 1000, "memory_bytes": 2**28, "wall_seconds": 5}
 one = host.Host(theirs, settings)
 def answer(body, cache, pipe):
     found = []

@@ -59,6 +59,7 @@ class World:
     """Seconds after which a client that does not read is cut off."""
     process: asyncio.subprocess.Process | None = None
     starts: int = 0
+    _evaluators: set[psutil.Process] = field(default_factory=set)
     port: int = field(default_factory=lambda: free_port())  # noqa: PLW0108 - it stands below
     """One for life: clients of another world must not come here."""
 
@@ -214,6 +215,7 @@ class World:
             for child in psutil.Process(self.process.pid).children(recursive=True):
                 with contextlib.suppress(psutil.Error):
                     if any("authoring.sandbox.host" in word for word in child.cmdline()):
+                        self._evaluators.add(child)
                         return child.pid
         return None
 
@@ -223,11 +225,14 @@ class World:
 
     def _belonging(self) -> Iterator[psutil.Process]:
         mark = str(self.folder)
-        for process in psutil.process_iter():
+        # An evaluator has neither our variables nor our folder: those seen are looked for.
+        for process in {*psutil.process_iter(), *self._evaluators}:
             with contextlib.suppress(psutil.Error, OSError):
                 if process.pid == os.getpid() or process.status() == psutil.STATUS_ZOMBIE:
                     continue
-                if process.environ().get("FAULTS") == mark or process.cwd().startswith(mark):
+                marked = process.environ().get("FAULTS") == mark
+                seen = process in self._evaluators and process.is_running()
+                if marked or seen or process.cwd().startswith(mark):
                     yield process
 
     async def sweep(self) -> None:

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import itertools
 import json
+import os
 import re
 import socket
 import subprocess
@@ -86,14 +87,12 @@ class Evaluator:
         """Set the limits of one evaluation, how many may run at once, and whom fetches reach."""
         self._reach = reach
         self.wall = wall.total_seconds()
-        self._settings = json.dumps(
-            {
-                "wall_seconds": self.wall,
-                "children": children,
-                "memory_bytes": memory_bytes,
-                "result_bytes": result_bytes,
-            }
-        )
+        self._limits = {
+            "wall_seconds": self.wall,
+            "children": children,
+            "memory_bytes": memory_bytes,
+            "result_bytes": result_bytes,
+        }
         self._ids = itertools.count(1)
         self._lock = asyncio.Lock()
         self._link: _Link | None = None
@@ -133,9 +132,10 @@ class Evaluator:
 
     async def _opened(self) -> "_Link":
         """Start a process, and another one when a signal ends the first before it says a word."""
+        settings = json.dumps(self._limits | {"server": os.getpid()})
         for _ in range(_STARTS):
             with contextlib.suppress(_LostError):
-                return await _Link.open(self._settings, patience=self.wall + _STUCK_SECONDS)
+                return await _Link.open(settings, patience=self.wall + _STUCK_SECONDS)
         raise UnavailableError(
             "the evaluator's process is killed whenever it starts",
             remedy="look for a lack of memory on this machine",

@@ -89,6 +89,7 @@ class Host:
     def __init__(self, link: socket.socket, settings: dict[str, Any]) -> None:
         """Serve *link* with the limits in *settings*."""
         self._link = link
+        self._server = int(settings["server"])
         self._most = int(settings["children"])
         self._result_bytes = int(settings["result_bytes"])
         self._fence = Fence(int(settings["memory_bytes"]), float(settings["wall_seconds"]))
@@ -104,6 +105,7 @@ class Host:
 
     def serve(self) -> None:
         """Greet, then answer requests until the server is gone."""
+        self._fence.die_with(self._server)
         self._probe()
         gc.collect()
         gc.freeze()

@@ -131,6 +131,12 @@ class Fence:
         self.user = False
         self.notes.append(f"user: not changed ({reason})")
 
+    def die_with(self, parent: int) -> None:
+        """End this process when *parent* does, even while this one is halted."""
+        self._libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        if os.getppid() != parent:
+            os._exit(1)
+
     def close(self, parent: int, baseline: int) -> None:
         """Give up everything that an evaluation does not need; for good."""
         signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -150,9 +156,7 @@ class Fence:
             with contextlib.suppress(OSError, ValueError):
                 resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
         # A change of user clears this signal, so it comes afterwards.
-        self._libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-        if os.getppid() != parent:
-            os._exit(1)
+        self.die_with(parent)
         self._libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
         if self.syscalls:
             pointer = ctypes.byref(self._program)
