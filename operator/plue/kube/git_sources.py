@@ -5,16 +5,14 @@ depends on what an earlier process knew. A fetch that fails takes nothing away: 
 commit that is known, and the condition says so.
 """
 
-import asyncio
-import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 
 import structlog
 
 from plue.authoring.fetching import Fetched, GitRequest
-from plue.ending import end_tasks
 from plue.errors import PlueError, RejectedError
+from plue.kube.agenda import Agenda
 from plue.kube.objects import Known
 from plue.resources.workflow import GitSource
 
@@ -35,7 +33,6 @@ class Held:
     """What is known of one source. ``problem``: why the last fetch failed, reason and message."""
 
     source: GitSource
-    due: float
     commit: str | None = None
     files: Mapping[str, str] | None = None
     problem: tuple[str, str] | None = None
@@ -45,48 +42,58 @@ class GitSources:
     """The git sources of all Workflows, by the Workflow's UID."""
 
     def __init__(
-        self,
-        fetch: Callable[[GitRequest], Awaitable[Fetched]],
-        credentials: Credentials,
-        *,
-        now: Callable[[], float] = time.monotonic,
+        self, fetch: Callable[[GitRequest], Awaitable[Fetched]], credentials: Credentials
     ) -> None:
         """Fetch by *fetch*, with what *credentials* returns for a source that names a Secret."""
         self.on_change: Callable[[Known], None] = lambda _known: None
         self._fetch = fetch
         self._credentials = credentials
-        self._now = now
+        self._wanted: dict[str, tuple[Known, GitSource]] = {}
         self._held: dict[str, Held] = {}
-        self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._slots = asyncio.Semaphore(_AT_ONCE)
+        self._agenda = Agenda("fetches", self._one, at_once=_AT_ONCE)
+
+    def start(self) -> None:
+        """Begin to fetch; until then what is looked for is only remembered."""
+        self._agenda.start()
+
+    async def close(self) -> None:
+        """End, and the fetches that run with it."""
+        await self._agenda.close()
 
     def get(self, known: Known, source: GitSource) -> Held | None:
-        """Return what is known of *source*; None until its first fetch has ended."""
+        """Return what is known of *source*; None until its first fetch has ended.
+
+        From the first time on that it is asked for, a source is fetched at its interval until it
+        is forgotten or another one is asked for; ``on_change`` tells what that changed.
+        """
+        before = self._wanted.get(known.uid)
+        self._wanted[known.uid] = (known, source)
+        if before is None or before[1] != source:
+            self._agenda.add(known.uid)
         held = self._held.get(known.uid)
         return held if held is not None and held.source == source else None
 
-    def look(self, known: Known, source: GitSource) -> None:
-        """Begin a fetch if one is due and none runs; ``on_change`` tells what it changed."""
-        held = self.get(known, source)
-        if known.uid not in self._tasks and (held is None or held.due <= self._now()):
-            task = asyncio.create_task(self._one(known, source, held), name="fetch")
-            self._tasks[known.uid] = task
-            task.add_done_callback(lambda _: self._tasks.pop(known.uid, None))
-
     def forget(self, uid: str) -> None:
-        """Forget the source of a Workflow that is gone."""
+        """Forget the source of a Workflow that is gone, or that has its text elsewhere now."""
+        self._wanted.pop(uid, None)
         self._held.pop(uid, None)
 
-    async def close(self) -> None:
-        """End the fetches that run."""
-        await end_tasks(list(self._tasks.values()))
-
-    async def _one(self, known: Known, source: GitSource, held: Held | None) -> None:
-        before = held or Held(source, 0.0)
-        async with self._slots:
-            after = await self._fetched(known, before)
-        self._held[known.uid] = after
-        if held is None or (before.commit, before.problem) != (after.commit, after.problem):
+    async def _one(self, uid: str) -> None:
+        wanted = self._wanted.get(uid)
+        if wanted is None:
+            return
+        known, source = wanted
+        held = self._held.get(uid)
+        before = held if held is not None and held.source == source else Held(source)
+        after = await self._fetched(known, before)
+        asked = self._wanted.get(uid)
+        if asked is None or asked[1] != source:
+            return  # forgotten meanwhile, or another one, which is on the agenda
+        self._held[uid] = after
+        failed = after.problem is not None
+        wait = min(_AGAIN_SECONDS, source.interval_seconds) if failed else source.interval_seconds
+        self._agenda.add(uid, wait)
+        if before is not held or (before.commit, before.problem) != (after.commit, after.problem):
             _log.info("fetched", name=known.name, commit=after.commit, problem=after.problem)
             self.on_change(known)
 
@@ -102,8 +109,8 @@ class GitSources:
         except PlueError as error:
             reason = "InvalidSource" if isinstance(error, RejectedError) else "FetchFailed"
             message = error.message + (f"; {error.remedy}" if error.remedy else "")
-            wait = min(_AGAIN_SECONDS, source.interval_seconds)
-            return replace(before, due=self._now() + wait, problem=(reason, message))
-        due = self._now() + source.interval_seconds
-        files = before.files if found.files is None else found.files
-        return Held(source, due, found.commit, files)
+            return replace(before, problem=(reason, message))
+        except Exception:  # noqa: BLE001 - the outermost: a bad fetch must not be the last
+            _log.exception("fetch_crashed", name=known.name)
+            return replace(before, problem=("FetchFailed", "the fetch crashed; see the log"))
+        return Held(source, found.commit, before.files if found.files is None else found.files)

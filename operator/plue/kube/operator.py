@@ -154,6 +154,7 @@ class Operator:
             await self._elected()
             for loop in loops.values():
                 loop.start()
+            git.start()
             runs.start()
 
         acting = asyncio.create_task(act(), name="act")

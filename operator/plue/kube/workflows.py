@@ -17,7 +17,7 @@ from plue.kube.conditions import Fact, conditions_of
 from plue.kube.git_sources import GitSources
 from plue.kube.objects import WORKFLOWS, Known, is_gone, write_status
 from plue.resources.parts import ConditionType, SecretReference
-from plue.resources.workflow import GitSource, WorkflowSpec
+from plue.resources.workflow import WorkflowSpec
 
 __all__ = ["Registered", "Workflows", "chosen", "lines_of"]
 
@@ -91,9 +91,6 @@ class Workflows:
 
     async def pass_(self) -> None:
         """Evaluate what changed; what could not be done now is done at the next pass."""
-        for one in list(self._known.values()):
-            if (source := _git_source(one)) is not None:
-                self._git.look(one, source)
         for key in list(self._changed):
             self._changed.discard(key)
             known = self._known.get(key)
@@ -155,6 +152,8 @@ class Workflows:
         except ValidationError as error:
             return self._unready(known, "Invalid", str(error), nothing)
         files, held = {}, None
+        if spec.source.git is None:
+            self._git.forget(known.uid)
         if spec.source.inline is not None:
             files = spec.source.inline.files()
         elif spec.source.git is not None:
@@ -192,17 +191,6 @@ class Workflows:
         _log.info("workflow_unready", namespace=known.namespace, name=known.name, reason=reason)
         registered = Registered(known.generation, {}, None, None, message)
         return Fact.unready(reason, message), status, registered
-
-
-def _git_source(known: Known) -> GitSource | None:
-    """Return the git source of a Workflow, if that is what it has."""
-    source = known.spec.get("source") or {}
-    if not source.get("git"):
-        return None
-    try:
-        return GitSource.model_validate(source["git"])
-    except ValidationError:
-        return None  # the pass says so
 
 
 def chosen(described: Description, function: str | None) -> tuple[WorkflowInfo | None, str | None]:

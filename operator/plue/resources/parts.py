@@ -25,6 +25,7 @@ __all__ = [
     "Quantity",
     "ReasonWord",
     "Rule",
+    "SecretName",
     "SecretReference",
     "cel_name",
     "checked",
@@ -94,6 +95,11 @@ ObjectName = Annotated[
 ]
 """The name of an object that also has to fit into a label."""
 
+SecretName = Annotated[
+    str, Field(min_length=1, max_length=253, pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")
+]
+"""The name of a Secret of the same namespace."""
+
 LabelValue = Annotated[
     str, Field(max_length=63, pattern=r"^(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?$")
 ]
@@ -130,11 +136,8 @@ class SecretReference(Part):
         pattern=r"^[A-Za-z][A-Za-z0-9_]*$",
         description="Its name in the workflow: ctx.secrets.NAME.",
     )
-    secret_name: str = Field(
-        min_length=1,
-        max_length=253,
-        pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$",
-        description="The Secret of the same namespace. It must let runs have it, by a label.",
+    secret_name: SecretName = Field(
+        description="The Secret of the same namespace. It must let runs have it, by a label."
     )
     key: str | None = Field(
         default=None,

@@ -11,6 +11,7 @@ from plue.resources.parts import (
     ObjectName,
     Part,
     Rule,
+    SecretName,
     SecretReference,
     checked,
 )
@@ -83,10 +84,7 @@ class InlineSource(Part):
 class GitSecret(Part):
     """Names the Secret that a git host wants, which must let this Workflow have it."""
 
-    name: str = Field(
-        min_length=1,
-        max_length=253,
-        pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$",
+    name: SecretName = Field(
         description='Its name. It needs the label workflow.plue.dev/NAME: "true", where NAME is'
         " this Workflow's name.",
     )
