@@ -159,6 +159,35 @@ def test_a_step_cannot_speak_as_another_runner(plue: Installed) -> None:
     assert "ANSWER CLOSE 4401" in said, said
 
 
+AS_ANOTHER = """
+ask() {{
+  curl -s -o answer -w "ANSWER $2 %{{http_code}}\\n" -X "$1" -d '{{}}' "http://{gateway}:8701$2" \\
+    -H "X-Plue-Runner: {runner}" -H "Authorization: Bearer $(cat /var/run/plue/token)"
+}}
+ask GET /runner/v1/blobs/{blob}
+ask POST /runner/v1/caches/restore
+ask POST "/runner/v1/caches?key=mine&version={blob}"
+ask POST /runner/v1/llm/v1/messages
+"""
+
+
+def test_a_step_gets_nothing_of_another_run_from_the_gateway(plue: Installed) -> None:
+    """No request of the gateway's answers for the runner of a run that goes on beside it."""
+    (beside,) = plue.apply(STEP.format(command="sleep 300", options=""))
+
+    def runner() -> str | None:
+        status = plue.cluster.get("wfr", beside).get("status", {})
+        found: str | None = status.get("runner") if status.get("phase") == "Running" else None
+        return found
+
+    other = until("the other run has a runner", runner, seconds=120)
+    script = AS_ANOTHER.format(gateway=plue.service("gateway"), runner=other, blob="0" * 64)
+    _, said = plue.tried(script)
+    codes = [line.split()[-1] for line in said.splitlines() if "ANSWER" in line]
+    assert codes == ["403", "403", "403", "401"], said
+    plue.cluster.kubectl("delete", "wfr", beside)
+
+
 def test_a_runners_token_opens_nothing_at_the_api_server(plue: Installed) -> None:
     """The token is for the gateway's audience: whoever carries it out is nobody elsewhere."""
     # Backwards: what looks like the token is masked in the log.
