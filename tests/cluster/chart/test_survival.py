@@ -58,13 +58,15 @@ def table(pytestconfig: pytest.Config) -> Iterator[list[Row]]:
     """Give the list that becomes the printed table."""
     rows: list[Row] = []
     yield rows
-    terminal = pytestconfig.pluginmanager.getplugin("terminalreporter")
     heads = ("fault", "no answer for", "next run", "all runs", "started over", "failed")
-    terminal.write_line("")
-    terminal.write_line(f"| {' | '.join(heads)} |\n| --- | --- | --- | --- | --- | --- |")
+    lines = ["", f"| {' | '.join(heads)} |", "| --- | --- | --- | --- | --- | --- |"]
     for row in rows:
         times = f"{row.away:.1f} s | {row.recovery:.1f} s | {row.last:.1f} s"
-        terminal.write_line(f"| {row.fault} | {times} | {row.attempts} | {row.failed} |")
+        lines.append(f"| {row.fault} | {times} | {row.attempts} | {row.failed} |")
+    plugins = pytestconfig.pluginmanager
+    # What a fixture writes is shown only where a test of it failed.
+    with plugins.getplugin("capturemanager").global_and_fixture_disabled():
+        plugins.getplugin("terminalreporter").write_line("\n".join(lines))
 
 
 def _apply_at_last(plue: Installed, run: dict[str, Any]) -> None:
