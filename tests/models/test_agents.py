@@ -51,6 +51,22 @@ def results(desk: Bench, call: int) -> list[dict[str, Any]]:
     return [block for block in content if block["type"] == "tool_result"]
 
 
+def kinds(events: list[StoredEvent]) -> list[str]:
+    """Return the kinds of the step's events in order; pieces of text and output are left out."""
+    pieces = {EventType.LLM_TOKEN, EventType.STEP_OUTPUT}
+    return [e.type.value for e in events if e.step == "ask" and e.type not in pieces]
+
+
+TURN = ("agent_turn", "tool_start", "tool_end")
+USED = {"input": 100, "output": 7}
+
+
+def booked(rows: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
+    """Return of each usage row: turn, tokens in and out, outcome, and whether it is an estimate."""
+    names = ("turn", "input_tokens", "output_tokens", "outcome", "estimated")
+    return [tuple(row[name] for name in names) for row in rows]
+
+
 async def test_an_agent_edits_files_runs_commands_and_finishes(bench: MakeBench) -> None:
     """Each turn and tool is on record in order; the files are changed; the result is typed."""
     turns = script(
@@ -70,16 +86,7 @@ async def test_an_agent_edits_files_runs_commands_and_finishes(bench: MakeBench)
         shell = results(desk, 3)[0]
     assert (step.state, step.outputs) == (StepState.SUCCEEDED, {"fixed": True})
     assert shell["content"].endswith("[exit code 3]")
-    kinds = [
-        event.type.value
-        for event in events
-        if event.step == "ask" and event.type not in {EventType.LLM_TOKEN, EventType.STEP_OUTPUT}
-    ]
-    assert kinds == [
-        "step_started",
-        *["agent_turn", "tool_start", "tool_end"] * 5,
-        "step_completed",
-    ]
+    assert kinds(events) == ["step_started", *TURN * 5, "step_completed"]
     assert [t["tools"] for t in bodies(events, EventType.AGENT_TURN)] == [
         ["read_file"],
         ["edit_file"],
@@ -153,25 +160,33 @@ async def test_tools_of_one_turn_run_side_by_side(bench: MakeBench) -> None:
 async def test_a_tool_that_hangs_is_ended(bench: MakeBench) -> None:
     """A command that runs too long is ended with all it started, and the model is told."""
     turns = script(
-        {"tools": [use("shell", command="sleep 600 & sleep 600", timeout=1)]}, finish(fixed=False)
+        {"tools": [use("shell", command="sleep 600 & sleep 600", timeout=1)], "usage": USED},
+        {**finish(fixed=False), "usage": USED},
     )
     async with bench(turns) as desk:
-        _, step, _ = await work(desk)
+        events, step, _ = await work(desk)
         (result,) = results(desk, 1)
+        rows = await desk.usage()
     assert step.state is StepState.SUCCEEDED
+    assert kinds(events) == ["step_started", *TURN * 2, "step_completed"]
+    assert bodies(events, EventType.TOOL_END)[0]["duration_ms"] >= 1000
+    assert booked(rows) == [(1, 100, 7, "answered", False), (2, 100, 7, "answered", False)]
     assert "ended after 1 s" in result["content"]
 
 
 async def test_a_long_result_is_cut_and_kept(bench: MakeBench) -> None:
     """200 KB of output: the model sees both ends and where the whole is, and can read it there."""
     turns = script(
-        {"tools": [use("shell", command="seq 1 40000")]},
-        finish(fixed=True),
+        {"tools": [use("shell", command="seq 1 40000")], "usage": USED},
+        {**finish(fixed=True), "usage": USED},
     )
     async with bench(turns) as desk:
         run = await desk.begin(ask(kind="agent", output=FIXED), files=FILES)
         events, _ = await desk.end(run)
         (result,) = results(desk, 1)
+        rows = await desk.usage()
+    assert kinds(events) == ["step_started", *TURN * 2, "step_completed"]
+    assert booked(rows) == [(1, 100, 7, "answered", False), (2, 100, 7, "answered", False)]
     text = result["content"]
     assert len(text) < 31_000
     assert text.startswith("1\n2\n")
@@ -220,12 +235,14 @@ async def test_an_agent_out_of_turns_says_what_is_left(bench: MakeBench) -> None
 
 async def test_a_tool_loop_ends_with_its_turns(bench: MakeBench) -> None:
     """An agent that does the same for ever is ended by max_turns, and every turn is counted."""
-    loop = {"tools": [use("glob", pattern="*")], "repeat": True}
+    loop = {"tools": [use("glob", pattern="*")], "usage": USED, "repeat": True}
     async with bench(script(loop)) as desk:
-        _, step, _ = await work(desk, max_turns=5)
+        events, step, _ = await work(desk, max_turns=5)
         rows = await desk.usage()
     assert step.reason is Reason.MAX_TURNS
-    assert len(rows) == 6  # five turns, and the report that was asked for
+    # After the five turns a report is asked for, whose tool is not run.
+    assert kinds(events) == ["step_started", *TURN * 5, "agent_turn", "step_completed"]
+    assert booked(rows) == [(turn, 100, 7, "answered", False) for turn in range(1, 7)]
 
 
 async def test_a_paused_turn_goes_on(bench: MakeBench) -> None:
@@ -274,15 +291,24 @@ async def test_two_agents_side_by_side_are_counted_apart(bench: MakeBench) -> No
 
 async def test_a_cancel_in_the_middle_of_a_token_ends_all(bench: MakeBench) -> None:
     """Cancelled while the model speaks: the call is aborted, the step and the run are cancelled."""
-    async with bench(script({"text": "a very long answer", "chunk": 1, "delay": 0.2})) as desk:
+    spoken = {"text": "a very long answer", "usage": USED, "chunk": 1, "delay": 0.2}
+    async with bench(script(spoken)) as desk:
         run = await desk.begin(ask(kind="agent", output=FIXED), files=FILES)
         await desk.until(run, EventType.LLM_TOKEN)
         await desk.server.engine.cancel(run)
-        _, steps = await desk.end(run)
+        events, steps = await desk.end(run)
         await asyncio.wait_for(desk.models.calls[0].ended.wait(), 5)
         details = await desk.server.engine.details(run)
+        rows = await desk.usage()
     assert steps["ask"].state is StepState.CANCELLED
     assert details.run.state is RunState.CANCELLED
+    assert kinds(events) == ["step_started", "step_completed"]
+    assert "a very long answer".startswith(
+        "".join(token["text"] for token in bodies(events, EventType.LLM_TOKEN))
+    )
+    ((turn, read, written, outcome, estimated),) = booked(rows)
+    assert (turn, read, outcome, estimated) == (1, 100, "caller left", True)
+    assert written >= 1  # by the bytes that came: how many, the moment of the cancel decides
 
 
 async def test_a_runner_killed_in_a_turn_leaves_what_happened(bench: MakeBench) -> None:
