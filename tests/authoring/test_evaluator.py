@@ -135,8 +135,17 @@ async def test_children_die_with_the_process(evaluator: Evaluator) -> None:
     await asyncio.to_thread(child.wait, 5)
 
 
-async def test_evaluations_run_side_by_side(evaluator: Evaluator) -> None:
+async def test_evaluations_run_side_by_side() -> None:
     """A slow one holds up no other; all answers find their asker."""
+    evaluator = Evaluator(wall=timedelta(minutes=2))  # so slow that all others are quicker
+    await evaluator.start()
+    try:
+        await _side_by_side(evaluator)
+    finally:
+        await evaluator.close()
+
+
+async def _side_by_side(evaluator: Evaluator) -> None:
     slow = asyncio.create_task(
         evaluator.plan({FILE: workflow_of("while True:\n    pass")}, "ci", inputs={}, event={})
     )
