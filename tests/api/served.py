@@ -14,6 +14,7 @@ from plue.api.app import make_api
 from plue.api.keys import ApiLimits
 from plue.api.models import Health, ServerInfo
 from plue.engine.service import Engine
+from plue.store.archives import Archives
 from plue.store.blobs import Blobs
 
 TOKEN = "secret-of-this-server"
@@ -56,7 +57,7 @@ def an_api(
 
     app = make_api(
         engine=engine,
-        blobs=blobs,
+        archives=Archives(blobs),
         access=LocalAccess(TOKEN),
         info=ServerInfo(version="0.1.0", mode="local", root=str(folder), started_at=START),
         metrics=numbers if metrics else None,

@@ -151,7 +151,7 @@ async def _serve(dsn: str, folder: Path, warm: int, maximum: int) -> None:
     info = ServerInfo(version="0", mode="local", root="/", started_at=datetime.now(UTC))
     api = make_api(
         engine=engine,
-        blobs=blobs,
+        archives=engine.archives,
         access=LocalAccess(TOKEN),
         info=info,
         metrics=engine.metrics,

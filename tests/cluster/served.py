@@ -19,6 +19,7 @@ from plue.domain.run import Submission
 from plue.kube.access import ClusterAccess
 from plue.kube.client import ApiClient
 from plue.store.access import AccessStore
+from plue.store.archives import Archives
 from plue.store.blobs import Blobs
 from plue.store.database import Database
 from plue.store.migrations import migrate
@@ -92,7 +93,7 @@ async def serving(
     sessions = None if login is None else Sessions(store, login)
     app = make_api(
         engine=engine,
-        blobs=Blobs(folder),
+        archives=Archives(Blobs(folder)),
         access=ClusterAccess(api, store, sessions=sessions, proxy=proxy),
         info=ServerInfo(version="0", mode="cluster", started_at=START),
         metrics=numbers,

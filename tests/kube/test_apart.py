@@ -6,9 +6,12 @@ by the database. The runners and the evaluator's server are real processes and s
 
 import asyncio
 import contextlib
+import io
 import os
+import secrets
 import ssl
-from collections.abc import AsyncGenerator, Sequence
+import tarfile
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -32,10 +35,12 @@ from plue.kube.settings import OperatorOptions
 from plue.local.listening import gateway_socket, port_of
 from plue.local.processes import ProcessHost, runner_environment
 from plue.local.server import runner_command
+from plue.store.archives import SharedArchives
 from plue.store.blobs import Blobs
 from plue.store.database import Database
 from plue.store.migrations import migrate, missing, scripts
 from plue.wire.events import RunState
+from plue.wire.frames import Workspace
 
 SETTINGS_APART = replace(SETTINGS, pools=())
 TOKEN = "a-token-of-this-test"
@@ -115,10 +120,12 @@ async def process(
     """Start what one process would have; gives it and the address that runners reach it at."""
     database = await Database.open(dsn, connections=4)
     async with asking(url) as evaluator:
+        blobs = Blobs(folder / secrets.token_hex(4))  # of its own
         engine = Engine(
             database=database,
             evaluator=evaluator,
-            blobs=Blobs(folder / "blobs"),
+            blobs=blobs,
+            archives=SharedArchives(blobs, database),
             hosts=hosts,
             settings=SETTINGS if hosts else SETTINGS_APART,
             passes=passes,
@@ -176,6 +183,21 @@ async def test_runs_run_through_processes_apart(
         run = await operator.engine.submit(Submission(workflow="ci", files=grows))
         assert await _ended(api.engine, run) is RunState.SUCCEEDED
         assert [s.name for s in (await api.engine.details(run)).steps] == ["one", "two"]
+        # A tree that the API was given is worked on by a runner of the gateway.
+        blob, _ = await api.engine.archives.put(_archive("greeting", b"hello"))
+        reads = {FILE: workflow_of('ctx.run("one", "grep -x hello greeting")')}
+        tree = Workspace(kind="blob", blob=blob)
+        run = await api.engine.submit(Submission(workflow="ci", files=reads, workspace=tree))
+        assert await _ended(operator.engine, run) is RunState.SUCCEEDED
+
+
+async def _archive(name: str, content: bytes) -> AsyncIterator[bytes]:
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as tar:
+        info = tarfile.TarInfo(name)
+        info.size = len(content)
+        tar.addfile(info, io.BytesIO(content))
+    yield packed.getvalue()
 
 
 async def _ended(engine: Engine, run: RunId) -> RunState:

@@ -13,7 +13,7 @@ from plue.api.access import access_middleware
 from plue.api.auditing import AUDIT, audit_middleware
 from plue.api.callers import ACCESS, Access
 from plue.api.journal import journal_middleware
-from plue.api.keys import BLOBS, DOCUMENT, ENGINE, HOUSE, STREAMS, TREE, ApiLimits, House
+from plue.api.keys import ARCHIVES, DOCUMENT, ENGINE, HOUSE, STREAMS, TREE, ApiLimits, House
 from plue.api.making import MAKER, RunMaker
 from plue.api.models import (
     Blob,
@@ -47,7 +47,7 @@ from plue.api.streams import OpenStreams
 from plue.engine.ports import Repository
 from plue.engine.service import Engine
 from plue.store.access import AccessStore
-from plue.store.blobs import Blobs
+from plue.store.archives import Archives
 
 __all__ = ["ROUTES", "make_api"]
 
@@ -341,7 +341,7 @@ async def _harden(_request: web.Request, response: web.StreamResponse) -> None:
 def make_api(
     *,
     engine: Engine,
-    blobs: Blobs,
+    archives: Archives,
     access: Access,
     info: ServerInfo,
     metrics: Callable[[], Awaitable[tuple[bytes, str]]] | None,
@@ -369,7 +369,7 @@ def make_api(
     app = web.Application(middlewares=middlewares)
     routes = (*ROUTES, *access.routes())
     register(app, routes)
-    app[ENGINE], app[BLOBS], app[TREE] = engine, blobs, local_tree
+    app[ENGINE], app[ARCHIVES], app[TREE] = engine, archives, local_tree
     app[ACCESS], app[AUDIT], app[MAKER] = access, audit, maker
     app[HOUSE] = House(info=info, limits=limits, metrics=metrics, ready=ready)
     app[STREAMS] = OpenStreams(unread=limits.unread, sweep=limits.sweep)

@@ -10,9 +10,9 @@ from plue.api.models import Health, ServerInfo
 from plue.api.streams import OpenStreams
 from plue.engine.ports import Repository
 from plue.engine.service import Engine
-from plue.store.blobs import Blobs
+from plue.store.archives import Archives
 
-__all__ = ["BLOBS", "DOCUMENT", "ENGINE", "HOUSE", "STREAMS", "TREE", "ApiLimits", "House"]
+__all__ = ["ARCHIVES", "DOCUMENT", "ENGINE", "HOUSE", "STREAMS", "TREE", "ApiLimits", "House"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class House:
 
 
 ENGINE: web.AppKey[Engine] = web.AppKey("plue.engine", Engine)
-BLOBS: web.AppKey[Blobs] = web.AppKey("plue.blobs", Blobs)
+ARCHIVES: web.AppKey[Archives] = web.AppKey("plue.archives", Archives)
 TREE: web.AppKey[Repository | None] = web.AppKey("plue.tree")
 HOUSE: web.AppKey[House] = web.AppKey("plue.house", House)
 STREAMS: web.AppKey[OpenStreams] = web.AppKey("plue.streams", OpenStreams)

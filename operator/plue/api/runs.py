@@ -7,7 +7,7 @@ from pathlib import Path
 from aiohttp import web
 
 from plue.api.callers import Verb, caller_of, found_run, place_of, readable
-from plue.api.keys import BLOBS, ENGINE, TREE
+from plue.api.keys import ARCHIVES, ENGINE, TREE
 from plue.api.making import MAKER
 from plue.api.models import CancelRun, CreateRun, Rerun, RunDetail, WorkspaceBody
 from plue.api.notes import noted
@@ -19,7 +19,7 @@ from plue.domain.run import RunFilter, RunId, Submission
 from plue.engine.ports import Repository
 from plue.engine.service import Engine
 from plue.errors import NotFoundError, RejectedError
-from plue.store.blobs import Blobs
+from plue.store.archives import Archives
 from plue.wire.frames import Workspace
 
 __all__ = ["cancel_run", "create_run", "get_run", "get_run_plan", "list_runs", "rerun_run"]
@@ -71,12 +71,12 @@ def _in_place(wanted: WorkspaceBody, tree: Repository | None) -> Workspace:
     return Workspace(kind="in_place", path=str(tree.root))
 
 
-def _blob(wanted: WorkspaceBody, blobs: Blobs) -> Workspace:
+async def _blob(wanted: WorkspaceBody, archives: Archives) -> Workspace:
     """Return an uploaded archive as the workspace."""
     if wanted.blob is None:
         raise RejectedError("a workspace of kind `blob` names its blob", field="workspace.blob")
     try:
-        blobs.path(wanted.blob)
+        await archives.check(wanted.blob)
     except NotFoundError as error:
         raise RejectedError(
             error.message, field="workspace.blob", remedy="upload it with POST /api/v1/blobs"
@@ -84,7 +84,9 @@ def _blob(wanted: WorkspaceBody, blobs: Blobs) -> Workspace:
     return Workspace(kind="blob", blob=wanted.blob)
 
 
-def _workspace(wanted: WorkspaceBody, tree: Repository | None, blobs: Blobs) -> Workspace:
+async def _workspace(
+    wanted: WorkspaceBody, tree: Repository | None, archives: Archives
+) -> Workspace:
     """Return the workspace that is asked for; what does not belong to its kind is refused.
 
     Of a tree nothing is copied yet: that is the dear part, and the rest may be wrong.
@@ -99,7 +101,7 @@ def _workspace(wanted: WorkspaceBody, tree: Repository | None, blobs: Blobs) -> 
         case "none":
             return Workspace()
         case "blob":
-            return _blob(wanted, blobs)
+            return await _blob(wanted, archives)
         case "in_place":
             return _in_place(wanted, tree)
         case "tree":
@@ -128,7 +130,7 @@ async def create_run(call: Call[Nothing, CreateRun]) -> Outcome:
     namespace = await place_of(call.request, body.namespace)
     maker = app[MAKER]
     if maker is not None:
-        _workspace(body.workspace, tree, app[BLOBS])
+        await _workspace(body.workspace, tree, app[ARCHIVES])
         run = await maker.make(body, namespace, caller_of(call.request))
         return _made(call.request, await _shown(app[ENGINE], run))
     event = event_of(body.trigger, body.event)
@@ -141,7 +143,7 @@ async def create_run(call: Call[Nothing, CreateRun]) -> Outcome:
         text_inputs=body.text_inputs,
         trigger=body.trigger,
         event=event,
-        workspace=_workspace(body.workspace, tree, app[BLOBS]),
+        workspace=await _workspace(body.workspace, tree, app[ARCHIVES]),
         priority=body.priority,
         timeout=_seconds(body.timeout_seconds),
         queue_timeout=_seconds(body.queue_timeout_seconds),

@@ -6,7 +6,7 @@ from aiohttp import web
 
 from plue.api.callers import place_of
 from plue.api.intake import body_chunks
-from plue.api.keys import BLOBS, HOUSE
+from plue.api.keys import ARCHIVES, HOUSE
 from plue.api.models import Blob
 from plue.api.problems import MediaTypeError, TooLargeError
 from plue.api.queries import PlaceQuery
@@ -55,7 +55,7 @@ async def upload_blob(call: Call[PlaceQuery, Nothing]) -> Outcome:
     if (request.content_length or 0) > limit:
         raise _too_large(limit)
     try:
-        name, size = await request.app[BLOBS].put(_chunks(request, limit))
+        name, size = await request.app[ARCHIVES].put(_chunks(request, limit))
     except _ClientLeftError as error:
         raise ConnectionResetError("the client left") from error
     return Blob(id=name, bytes=size)

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 from plue.engine.context import EngineContext
+from plue.store.archives import Archives
 from plue.store.blobs import Blobs
 
 __all__ = ["archives_pass", "forget_caches", "retention_pass"]
@@ -35,13 +36,16 @@ async def retention_pass(context: EngineContext) -> None:
     await context.definitions.forget(days=context.settings.run_days + _DEFINITION_DAYS)
 
 
-async def archives_pass(context: EngineContext, blobs: Blobs) -> None:
+async def archives_pass(context: EngineContext, archives: Archives) -> None:
     """Forget old caches, and remove archives that nothing uses any more."""
+    blobs = archives.blobs
     await forget_caches(context, blobs)
+    removed = await archives.forget(_ARCHIVE_UNUSED)
     old = await asyncio.to_thread(blobs.unused, _ARCHIVE_UNUSED)
-    removed = 0
     for at in range(0, len(old), _ARCHIVES_AT_ONCE):
-        batch = await context.caches.unreferenced(old[at : at + _ARCHIVES_AT_ONCE])
+        batch = await context.caches.unreferenced(
+            old[at : at + _ARCHIVES_AT_ONCE], copies=archives.shared
+        )
         removed += await asyncio.to_thread(blobs.remove, batch, unused=_ARCHIVE_UNUSED)
     if removed:
         context.log.info("archives_removed", archives=removed)

@@ -43,6 +43,7 @@ from plue.engine.stages import Stages
 from plue.errors import NotFoundError, RejectedError, UnavailableError
 from plue.marks import Mark, reached
 from plue.metrics import Metrics
+from plue.store.archives import Archives
 from plue.store.blobs import Blobs
 from plue.store.caches import CacheStore
 from plue.store.database import Database
@@ -76,6 +77,7 @@ class Engine:
         database: Database,
         evaluator: Evaluator,
         blobs: Blobs,
+        archives: Archives | None = None,
         repository: Repository | None = None,
         hosts: Sequence[Host] = (),
         secrets: Secrets | None = None,
@@ -84,7 +86,8 @@ class Engine:
     ) -> None:
         """Put the engine together; ``start`` begins its passes, or those named by *passes*.
 
-        Whoever leaves passes out relies on another process that runs them.
+        *blobs* is this process's own folder; *archives* are the workspaces' where other processes
+        have them too. Whoever leaves passes out relies on another process that runs them.
         """
         settings = settings or EngineSettings()
         metrics = Metrics()
@@ -109,6 +112,7 @@ class Engine:
             secrets=secrets or NoSecrets(),
         )
         self.blobs = blobs
+        self.archives = archives or Archives(blobs)
         self._evaluator = evaluator
         self._registry = Registry(evaluator)
         self._repository = repository
@@ -159,7 +163,7 @@ class Engine:
         context, poll = self.context, self.context.settings.poll.total_seconds()
 
         def loop(
-            name: str, run: Callable[..., Awaitable[None]], every: float, *more: Host | Blobs
+            name: str, run: Callable[..., Awaitable[None]], every: float, *more: Host | Archives
         ) -> Loop:
             return Loop(name, partial(run, context, *more), every=every, metrics=context.metrics)
 
@@ -169,7 +173,7 @@ class Engine:
             "deadline": loop("deadline", deadline_pass, 0.5),
             "lost": loop("lost", lost_pass, poll, *self._hosts),
             "retention": loop("retention", retention_pass, 3600.0),
-            "archives": loop("archives", archives_pass, 3600.0, self.blobs),
+            "archives": loop("archives", archives_pass, 3600.0, self.archives),
             "stages": Loop("stages", self._stages.look, every=poll, metrics=context.metrics),
         }
         if self._repository is not None and context.settings.fire_schedules:

@@ -317,7 +317,7 @@ class Gateway:
         if "\0" in blob or not await self._context.runners.may_read_blob(runner, token, blob):
             raise web.HTTPForbidden
         try:
-            return web.FileResponse(self._engine.blobs.path(blob))
+            return web.FileResponse(await self._engine.archives.path(blob))
         except (NotFoundError, RejectedError) as error:
             raise web.HTTPNotFound from error
 

@@ -32,6 +32,7 @@ from plue.kube.evaluating import RemoteEvaluator
 from plue.kube.login import Login
 from plue.kube.secrets import ClusterSecrets
 from plue.kube.settings import OperatorOptions, address_of, reach_of
+from plue.store.archives import SharedArchives
 from plue.store.blobs import Blobs
 from plue.store.database import Database
 from plue.store.identity import incarnation_of
@@ -104,10 +105,12 @@ class Foundation:
         evaluator = _evaluator(options)
         self.parts.push_async_callback(evaluator.close)
         await evaluator.start()
+        blobs = Blobs(options.data / "blobs")
         return Engine(
             database=database,
             evaluator=evaluator,
-            blobs=Blobs(options.data / "blobs"),
+            blobs=blobs,
+            archives=SharedArchives(blobs, database),
             hosts=hosts,
             secrets=None if self._api is None else ClusterSecrets(self._api),
             settings=EngineSettings(

@@ -172,7 +172,7 @@ def cluster_api(
     info = ServerInfo(version=__version__, mode="cluster", started_at=datetime.now(UTC))
     return make_api(
         engine=engine,
-        blobs=engine.blobs,
+        archives=engine.archives,
         access=cluster_access(options, api, store),
         info=info,
         metrics=engine.metrics,

@@ -138,7 +138,7 @@ class LocalServer:
         await engine.start()
         self._parts.push_async_callback(engine.close)
         self._engine = engine
-        await self._open_api(engine, blobs, tree, api)
+        await self._open_api(engine, tree, api)
         return self._announce()
 
     def _sockets(self) -> tuple[socket, socket]:
@@ -181,7 +181,7 @@ class LocalServer:
         await self._serve(gateway.app, bound)
         self._parts.push_async_callback(gateway.close)
 
-    async def _open_api(self, engine: Engine, blobs: Blobs, tree: Tree, bound: socket) -> None:
+    async def _open_api(self, engine: Engine, tree: Tree, bound: socket) -> None:
         info = ServerInfo(
             version=__version__,
             mode="local",
@@ -190,7 +190,7 @@ class LocalServer:
         )
         api = make_api(
             engine=engine,
-            blobs=blobs,
+            archives=engine.archives,
             access=LocalAccess(self._token),
             info=info,
             metrics=engine.metrics,

@@ -82,7 +82,12 @@ class CacheStore:
         )
         return [row["blob"] for row in rows]
 
-    async def unreferenced(self, blobs: Sequence[str]) -> list[str]:
-        """Return those of *blobs* that no run and no cache uses."""
-        rows = await self._database.rows("unreferenced_blobs", {"blobs": list(blobs)})
+    async def unreferenced(self, blobs: Sequence[str], *, copies: bool = False) -> list[str]:
+        """Return those of *blobs* that no run and no cache uses.
+
+        Where they are only *copies* of what runs use, no run needs them.
+        """
+        rows = await self._database.rows(
+            "unreferenced_blobs", {"blobs": list(blobs), "copies": copies}
+        )
         return [row["blob"] for row in rows]

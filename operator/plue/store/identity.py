@@ -20,8 +20,11 @@ async def incarnation_of(database: Database) -> UUID | None:
     not ended when it was made.
     """
     try:
-        settled = await database.row("settle_store")
         row = await database.row("store_incarnation")
+        settled = None
+        if row is not None and row["moved"]:
+            settled = await database.row("settle_store")
+            row = await database.row("store_incarnation")
     except InternalError as error:
         if isinstance(error.__cause__, psycopg.errors.UndefinedTable):
             return None

@@ -54,7 +54,8 @@ DELETE FROM caches c USING ranked r
 RETURNING c.blob;
 
 -- name: unreferenced_blobs
--- Those of these archives that no run and no cache uses.
+-- Those of these archives that no run and no cache uses; of copies, that no cache uses.
 SELECT b.blob FROM unnest(%(blobs)s::text[]) AS b (blob)
- WHERE NOT EXISTS (SELECT FROM workflow_run_specs s WHERE s.workspace ->> 'blob' = b.blob)
+ WHERE (%(copies)s OR NOT EXISTS (
+         SELECT FROM workflow_run_specs s WHERE s.workspace ->> 'blob' = b.blob))
    AND NOT EXISTS (SELECT FROM caches c WHERE c.blob = b.blob);

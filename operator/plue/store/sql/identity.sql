@@ -1,6 +1,11 @@
 -- name: store_incarnation
--- Which database this is: a new one, and one that was emptied, has another name. One row.
-SELECT incarnation FROM server_identity;
+-- Which database this is: a new one, and one that was emptied, has another name. One row; `moved`
+-- when it does not lie where it was named, or has not been told where it lies.
+SELECT i.incarnation, i.place IS DISTINCT FROM
+       concat_ws('/', c.system_identifier::text,
+                 (SELECT oid::text FROM pg_database WHERE datname = current_database()),
+                 'server_identity'::regclass::oid::text) AS moved
+  FROM server_identity i, pg_control_system() c;
 
 -- name: settle_store
 -- Give a restored copy a name of its own. What it says of runs that had not ended is old: they may
