@@ -200,6 +200,8 @@ def apart(
     folder = tmp_path_factory.mktemp("apart")
     bare.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": SYSTEM}})
     bare.apply(*rendered())
+    # An operator of earlier tests may have left its lease: this one shall have to create it.
+    bare.kubectl("delete", "lease", "--all", "-n", RUNNERS)
     name = f"apart_{uuid4().hex[:12]}"
     with psycopg.connect(postgres_server.dsn("postgres"), autocommit=True) as connection:
         connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
