@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from git_host import GitHost, git_host
 
-from plue.authoring.fetching import Fetched, GitRequest, Reach, fetch
+from plue.authoring.fetching import Fetched, fetch
+from plue.authoring.remotes import GitRequest, Reach
 from plue.errors import RejectedError, UnavailableError
 
 LOCAL = Reach(loopback=True)

@@ -5,7 +5,8 @@ from collections.abc import AsyncIterator, Mapping
 
 import pytest
 
-from plue.authoring.fetching import Fetched, GitRequest
+from plue.authoring.fetching import Fetched
+from plue.authoring.remotes import GitRequest
 from plue.errors import RejectedError, UnavailableError
 from plue.kube.git_sources import GitSources, Held
 from plue.kube.objects import Known

@@ -15,6 +15,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -26,9 +27,10 @@ from pydantic_core import to_json
 
 import plue
 from plue.authoring.answers import diagnostic_of, ended, info_of, parsed_answer, planned_of
+from plue.authoring.cloning import Clone, clone
 from plue.authoring.codes import Code
 from plue.authoring.config import CONFIG_FILE, ConfigFile, config_of
-from plue.authoring.fetching import Fetched, GitRequest, Reach, fetch
+from plue.authoring.fetching import Fetched, fetch
 from plue.authoring.imports import (
     Imports,
     is_source_file,
@@ -36,6 +38,7 @@ from plue.authoring.imports import (
     prompts_for,
 )
 from plue.authoring.prompts import PromptParser, render_prompt
+from plue.authoring.remotes import GitRequest, Reach
 from plue.authoring.results import Description, Diagnostic, Planned, Rendered, WorkflowInfo
 from plue.authoring.sandbox.host import HEADER
 from plue.errors import InternalError, UnavailableError
@@ -300,6 +303,10 @@ class Evaluator:
     async def fetch(self, request: GitRequest) -> Fetched:
         """Return the `.plue/` of a git repository. Raises RejectedError, UnavailableError."""
         return await fetch(request, reach=self._reach)
+
+    def clone(self, request: GitRequest) -> AbstractAsyncContextManager[Clone]:
+        """Give a git repository at a commit. Raises RejectedError, UnavailableError."""
+        return clone(request, reach=self._reach)
 
     async def render(
         self,

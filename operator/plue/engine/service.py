@@ -9,6 +9,7 @@ import contextlib
 import uuid
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import asdict, replace
 from datetime import date, timedelta
 from functools import partial
@@ -17,10 +18,12 @@ import structlog
 from pydantic import JsonValue
 from pydantic_core import to_json
 
+from plue.authoring.cloning import Clone
 from plue.authoring.codes import Code
 from plue.authoring.evaluator import Evaluator
-from plue.authoring.fetching import Fetched, GitRequest
+from plue.authoring.fetching import Fetched
 from plue.authoring.registry import Registry
+from plue.authoring.remotes import GitRequest
 from plue.authoring.results import Description, Planned, Rendered, WorkflowInfo
 from plue.domain.budget import Amount, Scope
 from plue.domain.clock import StoreClock
@@ -236,6 +239,10 @@ class Engine:
     async def fetch(self, request: GitRequest) -> Fetched:
         """Return the `.plue/` of a git repository. Raises RejectedError, UnavailableError."""
         return await self._evaluator.fetch(request)
+
+    def clone(self, request: GitRequest) -> AbstractAsyncContextManager[Clone]:
+        """Give a git repository at a commit. Raises RejectedError, UnavailableError."""
+        return self._evaluator.clone(request)
 
     async def describe(self, files: Mapping[str, str] | None = None) -> Description:
         """Return what *files* declare, or what the server's own tree declares now.

@@ -17,8 +17,10 @@ import aiohttp
 from aiohttp import web
 from typing_extensions import override
 
+from plue.authoring.cloning import Clone
 from plue.authoring.evaluator import Evaluator, Isolation, body_of
-from plue.authoring.fetching import Fetched, GitRequest
+from plue.authoring.fetching import Fetched
+from plue.authoring.remotes import GitRequest
 from plue.errors import PlueError, RejectedError, UnavailableError
 from plue.wire.plan import Step
 
@@ -26,8 +28,13 @@ __all__ = ["RemoteEvaluator", "evaluator_app"]
 
 _ASK: Final = "/v1/ask"
 _FETCH: Final = "/v1/fetch"
+_CLONE: Final = "/v1/clone"
 _FETCH_SECONDS: Final = 75.0
+_CLONE_SECONDS: Final = 600.0
+"""With the way of the archive to us, which is as long as the repository is large."""
 _KIND: Final = "X-Plue-Kind"
+_COMMIT: Final = "X-Plue-Commit"
+_CHUNK_BYTES: Final = 1024 * 1024
 _MAX_BYTES: Final = 32 * 1024 * 1024
 """A request holds a repository's workflow files; the evaluator's own limits are far lower."""
 
@@ -37,6 +44,9 @@ _AT_ONCE: Final = 64
 _FETCHES_AT_ONCE: Final = 8
 """Each is a git process, with a repository of its own on the disk meanwhile."""
 
+_CLONES_AT_ONCE: Final = 4
+"""Each has a whole tree on the disk meanwhile, and its archive."""
+
 
 def evaluator_app(evaluator: Evaluator, *, token: str) -> web.Application:
     """Serve *evaluator* to whoever knows *token*; `/healthz` says whether its process is there."""
@@ -44,6 +54,7 @@ def evaluator_app(evaluator: Evaluator, *, token: str) -> web.Application:
     app = web.Application(client_max_size=_MAX_BYTES)
     app.router.add_post(_ASK, served.ask)
     app.router.add_post(_FETCH, served.fetch)
+    app.router.add_post(_CLONE, served.clone)
     app.router.add_get("/healthz", served.healthz)
     return app
 
@@ -56,6 +67,7 @@ class _Served:
         self._expected = f"Bearer {token}".encode()
         self._asking = asyncio.Semaphore(_AT_ONCE)
         self._fetching = asyncio.Semaphore(_FETCHES_AT_ONCE)
+        self._cloning = asyncio.Semaphore(_CLONES_AT_ONCE)
 
     async def ask(self, request: web.Request) -> web.Response:
         asked = await self._asked(request)
@@ -67,25 +79,35 @@ class _Served:
         return web.Response(body=body, headers={_KIND: kind})
 
     async def fetch(self, request: web.Request) -> web.Response:
-        try:
-            wanted = GitRequest(**await self._asked(request))
-        except TypeError as error:
-            raise web.HTTPBadRequest(text="this is not a request for a repository") from error
-        async with _slot(self._fetching, "fetches"):
-            try:
-                found = await self._evaluator.fetch(wanted)
-            except RejectedError as error:
-                problem = {"message": error.message, "field": error.field, "remedy": error.remedy}
-                return web.json_response(problem, status=web.HTTPUnprocessableEntity.status_code)
-            except PlueError as error:
-                raise web.HTTPServiceUnavailable(text=error.message) from error
+        wanted = await self._wanted(request)
+        async with _slot(self._fetching, "fetches"), _problems():
+            found = await self._evaluator.fetch(wanted)
         return web.json_response({"commit": found.commit, "files": found.files})
+
+    async def clone(self, request: web.Request) -> web.StreamResponse:
+        wanted = await self._wanted(request)
+        async with _slot(self._cloning, "clones"), _problems(), self._evaluator.clone(wanted) as it:
+            headers = {_COMMIT: it.commit}
+            if it.chunks is None:
+                return web.Response(status=web.HTTPNoContent.status_code, headers=headers)
+            response = web.StreamResponse(headers=headers)
+            await response.prepare(request)
+            async for chunk in it.chunks:
+                await response.write(chunk)
+            await response.write_eof()
+            return response
 
     async def healthz(self, _: web.Request) -> web.Response:
         found = self._evaluator.isolation
         if found is None:
             raise web.HTTPServiceUnavailable(text="the evaluator's process is not there")
         return web.json_response({"ok": True, "notes": list(found.notes)})
+
+    async def _wanted(self, request: web.Request) -> GitRequest:
+        try:
+            return GitRequest(**await self._asked(request))
+        except TypeError as error:
+            raise web.HTTPBadRequest(text="this is not a request for a repository") from error
 
     async def _asked(self, request: web.Request) -> dict[str, Any]:
         given = request.headers.get("Authorization", "").encode("utf-8", "surrogateescape")
@@ -106,6 +128,20 @@ async def _slot(slots: asyncio.Semaphore, what: str) -> AsyncIterator[None]:
         raise web.HTTPServiceUnavailable(text=f"too many {what} wait already")
     async with slots:
         yield
+
+
+@contextlib.asynccontextmanager
+async def _problems() -> AsyncIterator[None]:
+    """Answer with what a repository's user must mend, or with what may go by itself."""
+    try:
+        yield
+    except RejectedError as error:
+        problem = {"message": error.message, "field": error.field, "remedy": error.remedy}
+        raise web.HTTPUnprocessableEntity(
+            text=json.dumps(problem), content_type="application/json"
+        ) from error
+    except PlueError as error:
+        raise web.HTTPServiceUnavailable(text=error.message) from error
 
 
 class RemoteEvaluator(Evaluator):
@@ -155,25 +191,52 @@ class RemoteEvaluator(Evaluator):
         status, _, said = await self._post(_FETCH, json.dumps(asdict(request)).encode(), patience)
         if status == web.HTTPOk.status_code:
             return Fetched(**json.loads(said))
-        if status == web.HTTPUnprocessableEntity.status_code:
-            raise RejectedError(**json.loads(said))
-        raise _refused(status, said)
+        raise _not_had(status, said)
+
+    @override
+    @contextlib.asynccontextmanager
+    async def clone(self, request: GitRequest) -> AsyncIterator[Clone]:
+        """Have the server clone. What breaks off on its way here raises UnavailableError."""
+        body = json.dumps(asdict(request)).encode()
+        patience = aiohttp.ClientTimeout(total=_CLONE_SECONDS, sock_connect=3)
+        async with self._answered(_CLONE, body, patience) as answer:
+            if answer.status == web.HTTPNoContent.status_code:
+                yield Clone(answer.headers[_COMMIT], None)
+            elif answer.status == web.HTTPOk.status_code:
+                yield Clone(answer.headers[_COMMIT], answer.content.iter_chunked(_CHUNK_BYTES))
+            else:
+                raise _not_had(answer.status, await answer.read())
 
     async def _post(
         self, path: str, body: bytes, patience: aiohttp.ClientTimeout | None = None
     ) -> tuple[int, str, bytes]:
         """Return status, kind and body of the answer. Raises UnavailableError."""
+        async with self._answered(path, body, patience) as answer:
+            return answer.status, answer.headers.get(_KIND, ""), await answer.read()
+
+    @contextlib.asynccontextmanager
+    async def _answered(
+        self, path: str, body: bytes, patience: aiohttp.ClientTimeout | None
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """Give an answer, which need not have come whole. Raises UnavailableError."""
         if self._session is None:
             raise UnavailableError("the evaluator is closed")
         try:
             async with self._session.post(
                 self._url + path, data=body, timeout=patience or self._session.timeout
             ) as answer:
-                return answer.status, answer.headers.get(_KIND, ""), await answer.read()
+                yield answer
         except (aiohttp.ClientError, TimeoutError) as error:
             raise UnavailableError(
                 "the evaluator does not answer", remedy="look at the evaluator's pods and log"
             ) from error
+
+
+def _not_had(status: int, said: bytes) -> PlueError:
+    """Return why a repository could not be had."""
+    if status == web.HTTPUnprocessableEntity.status_code:
+        return RejectedError(**json.loads(said))
+    return _refused(status, said)
 
 
 def _refused(status: int, said: bytes) -> UnavailableError:

@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 
 import structlog
 
-from plue.authoring.fetching import Fetched, GitRequest
+from plue.authoring.fetching import Fetched
+from plue.authoring.remotes import GitRequest
 from plue.errors import PlueError, RejectedError
 from plue.kube.agenda import Agenda
 from plue.kube.objects import Known

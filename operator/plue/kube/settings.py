@@ -8,7 +8,7 @@ from typing import Self
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from plue.authoring.fetching import Network, Reach
+from plue.authoring.remotes import Network, Reach
 from plue.errors import UsageError
 
 __all__ = [
