@@ -167,7 +167,7 @@ class Host:
         os.close(child.pipe)
         if status != 0 or b'"plan":{' not in child.received:
             return False
-        self._learn(_frames(bytes(child.received))[0])  # what children warm up with
+        self._learn(_frames(child.received)[0])  # what children warm up with
         return True
 
     # ── the server's side ────────────────────────────────────────────────────────────────────────
@@ -297,19 +297,23 @@ class Host:
         elif len(child.received) > self._result_bytes + CACHE_BYTES:
             child.reason = "too_large"
             self._finish(child)
+        elif len(_frames(child.received)) > 1:
+            # All is said. Its end takes longer than a small evaluation: the asker need not wait.
+            self._finish(child)
 
     def _finish(self, child: _Child) -> None:
-        """Take what the child gave, end it, and answer."""
+        """Answer with what the child gave, and end it."""
+        frames = _frames(child.received)
+        answered = len(frames) > 1 and not child.reason and len(frames[1]) <= self._result_bytes
+        if answered:
+            self._send(child.request, b"R", frames[1])
+        elif len(frames) > 1 and not child.reason:
+            child.reason = "too_large"
         status = self._end(child)
-        frames = _frames(bytes(child.received))
         if frames:
             self._learn(frames[0])
-        if len(frames) > 1 and not child.reason:
-            if len(frames[1]) <= self._result_bytes:
-                self._send(child.request, b"R", frames[1])
-                return
-            child.reason = "too_large"
-        self._send(child.request, b"E", (child.reason or _reason_of(status)).encode())
+        if not answered:
+            self._send(child.request, b"E", (child.reason or _reason_of(status)).encode())
 
     def _end(self, child: _Child) -> int:
         with contextlib.suppress(KeyError):
@@ -319,7 +323,7 @@ class Host:
         pid, status = os.waitpid(child.pid, os.WNOHANG)
         if pid == 0:
             # Either it is on its way out with all said, or it plays for time: the same to us.
-            time.sleep(0 if len(_frames(bytes(child.received))) > 1 else 0.002)
+            time.sleep(0 if len(_frames(child.received)) > 1 else 0.002)
             pid, status = os.waitpid(child.pid, os.WNOHANG)
         if pid == 0:
             os.kill(child.pid, signal.SIGKILL)
@@ -390,7 +394,7 @@ def _reason_of(status: int) -> str:
     return codes.get(os.WEXITSTATUS(status), "crashed")
 
 
-def _frames(received: bytes) -> list[bytes]:
+def _frames(received: bytes | bytearray) -> list[bytes]:
     """Split what a child wrote: its compiled code, then its result; more is not read."""
     found: list[bytes] = []
     at = 0
@@ -398,7 +402,7 @@ def _frames(received: bytes) -> list[bytes]:
         size = int.from_bytes(received[at : at + 4], "big")
         if len(received) - at - 4 < size:
             break
-        found.append(received[at + 4 : at + 4 + size])
+        found.append(bytes(received[at + 4 : at + 4 + size]))
         at += 4 + size
     return found
 
