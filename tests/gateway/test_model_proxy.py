@@ -89,6 +89,11 @@ class Desk:
             rows = await connection.execute("SELECT scope, usd, tokens, calls FROM model_budgets")
             return {row[0]: (row[1], row[2], row[3]) for row in await rows.fetchall()}
 
+    async def seconds(self) -> dict[str, Decimal]:
+        async with await psycopg.AsyncConnection.connect(self.dsn) as connection:
+            rows = await connection.execute("SELECT scope, seconds FROM model_budgets")
+            return dict(await rows.fetchall())
+
 
 @asynccontextmanager
 async def a_desk(
@@ -367,6 +372,7 @@ def _budget(scope: Scope, **limit: Any) -> dict[str, Any]:
         (Scope.STEP, "usd", Decimal("0.0105")),
         (Scope.RUN, "tokens", 1150),
         (Scope.WORKFLOW, "calls", 1),
+        (Scope.RUN, "seconds", Decimal(170)),  # one call of 1,000 tokens may take just as long
         (Scope.DAY, "usd", Decimal("0.0105")),
     ],
 )
@@ -412,6 +418,74 @@ async def test_calls_that_begin_and_end_side_by_side_never_wait_for_each_other(
 
     await asyncio.gather(*(call() for _ in range(16)))
     assert (await desk.counters())["day"] == (Decimal(16), 1120, 160)
+
+
+async def test_time_cannot_be_overspent_side_by_side(postgres_dsn: str, tmp_path: Path) -> None:
+    """Of six calls at once, those go through whose longest times fit; time is then given back.
+
+    Each of 1,000 tokens may take 170 seconds. What a call took is what its row says.
+    """
+    script = "conversations: [{turns: [{text: hello, delay: 0.05}]}]"
+    limit = _budget(Scope.RUN, seconds=Decimal(600))
+    async with a_desk(postgres_dsn, tmp_path, script, **limit) as desk:
+        client = desk.client
+        answers = await asyncio.gather(
+            *(client.messages.create(**ASK) for _ in range(6)), return_exceptions=True
+        )
+        refused = [a.response.json()["budget"] for a in answers if isinstance(a, APIStatusError)]
+        assert (len(refused), len(desk.models.calls)) == (3, 3)
+        # 90 of 600 seconds were left: too little for any answer, before one has come.
+        short = {"scope": "run", "unit": "seconds", "output_tokens": 0}
+        assert [{k: r[k] for k in short} for r in refused] == [short] * 3
+        rows = await desk.usage()
+        took = sum((Decimal(row["total_ms"]) / 1000 for row in rows), Decimal(0))
+        assert took > 0
+        assert await desk.seconds() == dict.fromkeys(["step", "run", "workflow", "day"], took)
+
+
+async def test_a_shorter_answer_is_offered_where_time_is_short(
+    postgres_dsn: str, tmp_path: Path
+) -> None:
+    """A refusal says how long an answer the time left is enough for, and that call is made."""
+    limit = _budget(Scope.STEP, seconds=Decimal(150))
+    async with a_desk(postgres_dsn, tmp_path, **limit) as desk:
+        error = await _refused(desk, desk.token, 402)
+        fits = error.response.json()["budget"]["output_tokens"]
+        assert fits == 600
+        await desk.client.messages.create(**ASK | {"max_tokens": fits})
+
+
+@pytest.mark.parametrize(("stream", "after"), [(True, 4), (False, 0)])
+async def test_a_call_is_ended_when_its_time_is_over(
+    postgres_dsn: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    stream: bool,
+    after: int,
+) -> None:
+    """An answer that hangs is cut at the time that was reserved, and counted as that, not more."""
+    monkeypatch.setattr("plue.domain.budget._BEFORE_THE_ANSWER", Decimal("0.25"))
+    script = f"conversations: [{{turns: [{{text: never, chunk: 1, before: [{{hang: {after}}}]}}]}}]"
+    limit = _budget(Scope.STEP, seconds=Decimal("0.6"))
+    async with a_desk(postgres_dsn, tmp_path, script, **limit) as desk:
+        ask, client = ASK | {"max_tokens": 5}, desk.client
+
+        async def call() -> None:
+            if stream:
+                async with client.messages.stream(**ask) as answer:
+                    await answer.until_done()
+            else:
+                await client.messages.create(**ask)
+
+        with pytest.raises(Exception) as ended:  # noqa: PT011 - the client has several for it
+            await asyncio.wait_for(call(), PATIENCE)
+        assert not isinstance(ended.value, TimeoutError)
+        (row,) = await desk.usage()
+        assert (row["outcome"], row["estimated"]) == ("timeout", True)
+        assert row["total_ms"] >= 500
+        assert (await desk.seconds())["step"] == Decimal("0.5")
+        await _refused(desk, desk.token, 402, max_tokens=5)
 
 
 async def test_a_waiting_call_goes_on_when_the_budget_is_extended(
@@ -499,14 +573,16 @@ async def test_a_provider_that_is_away_is_said(postgres_dsn: str, tmp_path: Path
 
 
 async def test_what_a_dead_gateway_left_open_is_settled(desk: Desk) -> None:
-    """A call that nobody settled counts as what it had reserved, marked as an estimate."""
+    """A call open beyond its time counts as what it had reserved, marked as an estimate."""
     usage = desk.server.engine.context.usage
     caller = await usage.caller(desk.run, 1, "ask")
     assert caller is not None
-    most = Amount(Decimal("0.5"), 1000, 1)
+    most = Amount(Decimal("0.5"), 1000, 1, Decimal(90))
     await usage.reserve(Wanted(caller, 1, "c", "m", most), Budgets())
     assert await usage.settle_abandoned(older=timedelta(hours=1)) == 0
-    assert await usage.settle_abandoned(older=timedelta(0)) == 1
+    assert await usage.settle_abandoned(older=timedelta(0)) == 0
+    assert await usage.settle_abandoned(older=timedelta(seconds=-91)) == 1
     (row,) = await desk.usage()
     assert (row["cost_usd"], row["estimated"]) == (Decimal("0.5"), True)
     assert (await desk.counters())["run"] == (Decimal("0.5"), 1000, 1)
+    assert (await desk.seconds())["run"] == Decimal(90)

@@ -39,7 +39,7 @@ def test_the_example_of_the_page_is_read(tmp_path: Path) -> None:
     found = settings_of(read_file(a_file(tmp_path, EXAMPLE[1])), LINE)
     both = frozenset({"anthropic/claude-sonnet", "anthropic/claude-haiku"})
     assert found.pools == {"default": PoolModels(both, frozenset({"web_search"}))}
-    assert found.budgets.of(Scope.DAY) == Limit(Decimal(50), 20_000_000, 5000)
+    assert found.budgets.of(Scope.DAY) == Limit(Decimal(50), 20_000_000, 5000, Decimal(36_000))
     assert found.budgets.of(Scope.STEP) == Limit(Decimal(2))
     assert found.prices["claude-sonnet-5-5"]["cache_read"] == 0.1
     assert (found.output_tokens, found.of_pool("other")) == (32_000, PoolModels())
@@ -59,6 +59,7 @@ def test_without_a_file_the_line_counts() -> None:
         ("pools: {default: {clients: [anthropic/gpt]}}", "there is no 'anthropic/gpt'"),
         ("pools: {default: {server_tools: [bash]}}", "there is no 'bash'"),
         ("budgets: {run: {usd: -1}}", "budgets.run.usd"),
+        ("budgets: {run: {seconds: -1}}", "budgets.run.seconds"),
         ("budgets: {year: {usd: 1}}", "budgets.year"),
         ("prices: {m: {input: free}}", "prices.m.input"),
         ("a: [", "while parsing"),

@@ -11,9 +11,9 @@ from plue.gateway.llm.configuration import parse_budgets
 
 def test_budgets_of_several_scopes_and_units() -> None:
     """Parts are taken together by scope; nothing is no limit at all."""
-    assert parse_budgets("run.usd=0.5, run.calls=3,day.tokens=1000").limits == {
+    assert parse_budgets("run.usd=0.5, run.calls=3,day.tokens=1000,day.seconds=90.5").limits == {
         Scope.RUN: Limit(usd=Decimal("0.5"), calls=3),
-        Scope.DAY: Limit(tokens=1000),
+        Scope.DAY: Limit(tokens=1000, seconds=Decimal("90.5")),
     }
     assert parse_budgets("").limits == {}
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from decimal import Decimal
 
 from factories import a_step
 from models.conftest import KEY, MakeBench, an_output, ask
@@ -110,6 +111,27 @@ async def test_a_step_waits_for_its_budget_and_goes_on(bench: MakeBench) -> None
         await desk.server.engine.extend_budget(run, Amount(calls=1))
         _, ended = await desk.end(run)
     assert ended["two"].state is StepState.SUCCEEDED
+
+
+async def test_a_step_waits_for_time_and_goes_on(bench: MakeBench) -> None:
+    """A budget in seconds is waited for as others are, and extended by the words that it says.
+
+    It is just enough for one answer of 512 tokens, at 20 a second after the first 120 seconds.
+    """
+    budgets = Budgets({Scope.RUN: Limit(seconds=Decimal("145.6"))})
+    script = "conversations: [{turns: [{text: done, delay: 0.05}]}]"
+    async with bench(script, budgets=budgets) as desk:
+        run = await desk.begin(ask("one"), ask("two", needs=("one",)))
+        waits = await desk.until(run, EventType.STEP_WAITING)
+        message = json.loads(waits[-1].body)["message"]
+        assert "the run's budget of 145.6 seconds" in message
+        assert "--seconds …`" in message
+        await desk.server.engine.extend_budget(run, Amount(seconds=Decimal(60)))
+        _, ended = await desk.end(run)
+        asked = [json.loads(call.body)["max_tokens"] for call in desk.models.calls]
+    assert {step.state for step in ended.values()} == {StepState.SUCCEEDED}
+    assert asked[0] == 512
+    assert 512 < asked[1] < 512 + 60 * 20
 
 
 async def test_a_cancel_aborts_the_call_at_once(bench: MakeBench) -> None:

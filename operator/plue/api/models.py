@@ -463,6 +463,7 @@ class ExtendBudget(_Request):
     usd: float = Field(default=0, ge=0, le=1_000_000, allow_inf_nan=False)
     tokens: int = Field(default=0, ge=0, le=10**12)
     calls: int = Field(default=0, ge=0, le=10**6)
+    seconds: float = Field(default=0, ge=0, le=10**8, allow_inf_nan=False)
 
 
 class CreateToken(_Request):

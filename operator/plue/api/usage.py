@@ -44,8 +44,8 @@ async def get_run_usage(call: Call[Nothing, Nothing]) -> Outcome:
 async def extend_budget(call: Call[Nothing, ExtendBudget]) -> Outcome:
     """Allow more, and let calls that wait for it go on."""
     body, engine = call.body, call.request.app[ENGINE]
-    if not (body.usd or body.tokens or body.calls):
-        raise RejectedError("say by how much: `usd`, `tokens` or `calls`", field="usd")
+    if not (body.usd or body.tokens or body.calls or body.seconds):
+        raise RejectedError("say by how much: `usd`, `tokens`, `calls` or `seconds`", field="usd")
     scope = Scope(body.scope or ("run" if body.step is None else "step"))
     if (scope is Scope.STEP) != (body.step is not None):
         raise RejectedError("the scope `step` and the name of a step go together", field="step")
@@ -53,7 +53,7 @@ async def extend_budget(call: Call[Nothing, ExtendBudget]) -> Outcome:
     if scope in {Scope.WORKFLOW, Scope.DAY}:
         # Runs of every namespace are counted there.
         await require(call.request, Verb.PATCH, None)
-    extra = Amount(Decimal(str(body.usd)), body.tokens, body.calls)
+    extra = Amount(Decimal(str(body.usd)), body.tokens, body.calls, Decimal(str(body.seconds)))
     await engine.extend_budget(run, extra, scope=scope, step=body.step or "")
     return _report(await engine.usage_of(run))
 

@@ -312,6 +312,7 @@ def extend(
     usd: Annotated[float, typer.Option(min=0, help="So many US dollars more.")] = 0,
     tokens: Annotated[int, typer.Option(min=0, help="So many tokens more.")] = 0,
     calls: Annotated[int, typer.Option(min=0, help="So many calls more.")] = 0,
+    seconds: Annotated[float, typer.Option(min=0, help="So many seconds of calls more.")] = 0,
     step: Annotated[str | None, typer.Option(help="Only this step's budget.")] = None,
     scope: Annotated[
         str | None,
@@ -331,8 +332,8 @@ def extend(
     """
     from plue.cli.usage import usage_lines
 
-    if not (usd or tokens or calls):
-        raise UsageError("say by how much", remedy="give --usd, --tokens or --calls")
+    if not (usd or tokens or calls or seconds):
+        raise UsageError("say by how much", remedy="give --usd, --tokens, --calls or --seconds")
     if scope not in {None, "run", "workflow", "day"}:
         raise UsageError(
             f"--scope {scope}: there is no such budget", remedy="give run, workflow or day"
@@ -340,6 +341,7 @@ def extend(
     if step is not None and scope is not None:
         raise UsageError("--step and --scope are two budgets", remedy="extend one after the other")
     with server() as api:
-        body = {"usd": usd, "tokens": tokens, "calls": calls, "step": step, "scope": scope}
+        more = {"usd": usd, "tokens": tokens, "calls": calls, "seconds": seconds}
+        body = {**more, "step": step, "scope": scope}
         report = api.post(f"/runs/{_named(api, run)}/budget", body)
     print("\n".join(usage_lines(report["lines"], ["step", "model"], report["cost_usd"])))

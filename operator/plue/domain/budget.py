@@ -9,8 +9,32 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import StrEnum
+from typing import Literal
 
-__all__ = ["Amount", "Budgets", "Counter", "Limit", "Scope", "Shortage", "shortage_of", "tightest"]
+__all__ = [
+    "UNITS",
+    "Amount",
+    "Budgets",
+    "Counter",
+    "Limit",
+    "Scope",
+    "Shortage",
+    "Unit",
+    "answer_within",
+    "seconds_of",
+    "shortage_of",
+    "tightest",
+]
+
+Unit = Literal["usd", "tokens", "calls", "seconds"]
+UNITS: tuple[Unit, ...] = ("usd", "tokens", "calls", "seconds")
+"""In the order of the fields of Amount and Limit."""
+
+_BEFORE_THE_ANSWER = 120
+"""Seconds that a call may take for all but its answer: being read, queued, thought about."""
+_A_USE = 10
+_TOKENS_A_SECOND = 20
+"""The slowest that an answer may come; models give several times as many."""
 
 
 class Scope(StrEnum):
@@ -24,15 +48,21 @@ class Scope(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Amount:
-    """What is used or reserved: US dollars, tokens in and out together, calls."""
+    """What is used or reserved: US dollars, tokens in and out together, calls, seconds of calls."""
 
     usd: Decimal = Decimal(0)
     tokens: int = 0
     calls: int = 0
+    seconds: Decimal = Decimal(0)
 
     def __add__(self, other: "Amount") -> "Amount":
         """Add each part."""
-        return Amount(self.usd + other.usd, self.tokens + other.tokens, self.calls + other.calls)
+        return Amount(
+            self.usd + other.usd,
+            self.tokens + other.tokens,
+            self.calls + other.calls,
+            self.seconds + other.seconds,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +72,11 @@ class Limit:
     usd: Decimal | None = None
     tokens: int | None = None
     calls: int | None = None
+    seconds: Decimal | None = None
 
-    def parts(self) -> list[tuple[str, Decimal]]:
+    def parts(self) -> list[tuple[Unit, Decimal]]:
         """Return (unit, limit) of what is limited."""
-        named = (("usd", self.usd), ("tokens", self.tokens), ("calls", self.calls))
+        named = ((unit, getattr(self, unit)) for unit in UNITS)
         return [(unit, Decimal(limit)) for unit, limit in named if limit is not None]
 
 
@@ -73,10 +104,21 @@ class Shortage:
     """A budget that a call does not fit into: *needed* is more than what is *left*."""
 
     scope: Scope
-    unit: str
+    unit: Unit
     limit: Decimal
     left: Decimal
     needed: Decimal
+
+
+def seconds_of(output_tokens: int, uses: int) -> Decimal:
+    """Return for how long a call may last with such an answer and so many tools at the provider."""
+    answer = Decimal(output_tokens) / _TOKENS_A_SECOND
+    return _BEFORE_THE_ANSWER + _A_USE * uses + answer
+
+
+def answer_within(seconds: Decimal, uses: int) -> int:
+    """Return how many tokens of an answer a call may ask for that may last *seconds*."""
+    return max(0, int((seconds - seconds_of(0, uses)) * _TOKENS_A_SECOND))
 
 
 def shortage_of(
@@ -105,14 +147,21 @@ def tightest(budgets: Budgets, counters: Mapping[Scope, Counter]) -> Shortage | 
 
 def _left(
     budgets: Budgets, counters: Mapping[Scope, Counter], scope: Scope
-) -> list[tuple[str, Decimal, Decimal]]:
+) -> list[tuple[Unit, Decimal, Decimal]]:
     counter = counters.get(scope, Counter())
     found = []
     for unit, limit in budgets.of(scope).parts():
         whole = limit + _part(counter.extra, unit)
-        found.append((unit, whole, max(Decimal(0), whole - _part(counter.used, unit))))
+        left = max(Decimal(0), whole - _part(counter.used, unit))
+        found.append((unit, _short(whole), _short(left)))
     return found
 
 
-def _part(amount: Amount, unit: str) -> Decimal:
+def _short(amount: Decimal) -> Decimal:
+    # The books' columns have ten digits after the point; people are shown those that say something.
+    whole = amount.to_integral_value()
+    return whole if whole == amount else amount.normalize()
+
+
+def _part(amount: Amount, unit: Unit) -> Decimal:
     return Decimal(getattr(amount, unit))

@@ -7,7 +7,16 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from plue.domain.budget import Amount, Budgets, Counter, Scope, Shortage, shortage_of, tightest
+from plue.domain.budget import (
+    UNITS,
+    Amount,
+    Budgets,
+    Counter,
+    Scope,
+    Shortage,
+    shortage_of,
+    tightest,
+)
 from plue.domain.run import RunId
 from plue.store.database import Database, seconds
 
@@ -127,7 +136,10 @@ class UsageStore:
         day = datetime.now(UTC).date()
         names = _names(caller.run, caller.step, caller.workflow, day)
         scopes = {"scopes": [s.value for s in names], "names": list(names.values())}
-        async with self._database.locked("lock_budgets", scopes) as (rows, transaction):
+        limits = {
+            f"limit_{unit}": [getattr(budgets.of(scope), unit) for scope in names] for unit in UNITS
+        }
+        async with self._database.locked("lock_budgets", scopes | limits) as (rows, transaction):
             counters = {Scope(row["scope"]): _counter(row) for row in rows}
             shortage = shortage_of(budgets, counters, most)
             if shortage is not None:
@@ -150,6 +162,7 @@ class UsageStore:
                     "model": wanted.model,
                     "usd": most.usd,
                     "tokens": most.tokens,
+                    "seconds": most.seconds,
                 },
             )
         after = {scope: Counter(c.used + most, c.extra) for scope, c in counters.items()}
@@ -174,6 +187,7 @@ class UsageStore:
                 "usd": spend.usd,
                 "first_token_ms": spend.first_token_ms,
                 "total_ms": spend.total_ms,
+                "seconds": Decimal(spend.total_ms or 0) / 1000,
             },
         )
         return row is not None
@@ -185,7 +199,13 @@ class UsageStore:
         )
         for row in rows:
             tokens = Tokens(output=row["reserved_tokens"])
-            spend = Spend(tokens, row["reserved_usd"], "gateway lost", estimated=True)
+            spend = Spend(
+                tokens,
+                row["reserved_usd"],
+                "gateway lost",
+                estimated=True,
+                total_ms=int(row["reserved_seconds"] * 1000) or None,
+            )
             await self.settle(str(row["id"]), spend)
         return len(rows)
 
@@ -205,6 +225,7 @@ class UsageStore:
                 "usd": extra.usd,
                 "tokens": extra.tokens,
                 "calls": extra.calls,
+                "seconds": extra.seconds,
             },
         )
 
@@ -254,8 +275,8 @@ def _names(run: RunId, step: str, workflow: str, day: date) -> dict[Scope, str]:
 
 def _counter(row: Mapping[str, Any]) -> Counter:
     return Counter(
-        Amount(row["usd"], row["tokens"], row["calls"]),
-        Amount(row["extra_usd"], row["extra_tokens"], row["extra_calls"]),
+        Amount(*(row[unit] for unit in UNITS)),
+        Amount(*(row[f"extra_{unit}"] for unit in UNITS)),
     )
 
 

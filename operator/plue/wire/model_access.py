@@ -59,7 +59,7 @@ class BudgetState(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     scope: Literal["step", "run", "workflow", "day"]
-    unit: Literal["usd", "tokens", "calls"]
+    unit: Literal["usd", "tokens", "calls", "seconds"]
     limit: Decimal
     left: Decimal
     needed: Decimal | None = None

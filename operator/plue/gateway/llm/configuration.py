@@ -33,6 +33,9 @@ __all__ = ["ModelFile", "models_with", "parse_budgets", "read_file", "settings_o
 
 SERVER_TOOLS = frozenset({"web_search", "web_fetch"})
 
+_LONGEST = Decimal(10**9)
+"""Seconds: some thirty years, which the books can still write down."""
+
 
 class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -42,6 +45,7 @@ class _Limit(_Part):
     usd: Annotated[Decimal, Field(ge=0)] | None = None
     tokens: Annotated[int, Field(ge=0)] | None = None
     calls: Annotated[int, Field(ge=0)] | None = None
+    seconds: Annotated[Decimal, Field(ge=0, le=_LONGEST)] | None = None
 
 
 class _Pool(_Part):
@@ -146,7 +150,7 @@ def parse_budgets(text: str) -> Budgets:
                 f"the budget {part!r} is not SCOPE.UNIT=AMOUNT",
                 field="budgets",
                 remedy="write run.usd=5; scopes are step, run, workflow and day, units are usd,"
-                " tokens and calls",
+                " tokens, calls and seconds",
             ) from error
     return Budgets(limits)
 
@@ -154,7 +158,12 @@ def parse_budgets(text: str) -> Budgets:
 def _limited(limit: Limit, unit: str, amount: Decimal) -> Limit:
     if not amount.is_finite() or amount < 0:
         raise ValueError(amount)
-    amounts: dict[str, Any] = {"usd": amount, "tokens": int(amount), "calls": int(amount)}
+    amounts: dict[str, Any] = {
+        "usd": amount,
+        "tokens": int(amount),
+        "calls": int(amount),
+        "seconds": min(amount, _LONGEST),
+    }
     if unit not in amounts:
         raise ValueError(unit)
     return replace(limit, **{unit: amounts[unit]})

@@ -13,12 +13,12 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
-from typing import Any, Literal
+from typing import Any
 
 import structlog
 from aiohttp import web
 
-from plue.domain.budget import Amount, Shortage
+from plue.domain.budget import Amount, Shortage, answer_within, seconds_of
 from plue.engine.context import EngineContext
 from plue.errors import UnavailableError
 from plue.gateway.llm.callers import Callers, has_left
@@ -44,7 +44,7 @@ _log = structlog.get_logger(__name__)
 MAX_BODY_BYTES = 32 * 1024 * 1024
 MAX_WAIT_SECONDS = 25.0
 ABANDONED_AFTER = timedelta(minutes=30)
-"""A call that is open for so long has lost its gateway."""
+"""A call that is open for so long beyond its time has lost its gateway."""
 
 
 @dataclass(slots=True)
@@ -165,12 +165,12 @@ class ModelProxy:
         tokens = Tokens(cache_write_1h=call.input_tokens, output=output, web_searches=searches)
         dearest = Tokens(input=2 * call.input_tokens, output=output, web_searches=searches)
         usd = max(self._prices.cost(call.model, tokens), self._prices.cost(call.model, dearest))
-        return Amount(usd, call.input_tokens + output, 1)
+        return Amount(usd, call.input_tokens + output, 1, seconds_of(output, call.uses))
 
     def _short(self, short: Shortage, call: Admitted) -> web.Response:
         state = BudgetState(
             scope=short.scope.value,
-            unit=_unit(short.unit),
+            unit=short.unit,
             limit=short.limit,
             left=short.left,
             needed=short.needed,
@@ -188,6 +188,8 @@ class ModelProxy:
         """Return how many tokens of output would fit into what is left."""
         if short.unit == "tokens":
             return max(0, int(short.left) - call.input_tokens)
+        if short.unit == "seconds":
+            return answer_within(short.left, call.uses)
         if short.unit == "calls":
             return 0
         one = self._prices.cost(call.model, Tokens(output=1_000_000)) / 1_000_000
@@ -224,7 +226,10 @@ class ModelProxy:
         assert self._provider is not None  # noqa: S101 - checked before anything was reserved
         response: web.StreamResponse | None = None
         try:
-            async with self._provider.call(call.body) as upstream:
+            async with (
+                asyncio.timeout(float(call.seconds)),
+                self._provider.call(call.body) as upstream,
+            ):
                 if upstream.status >= 400:  # noqa: PLR2004
                     answer.outcome = f"status {upstream.status}"
                 response = await _begin(http, upstream, reserved)
@@ -236,11 +241,17 @@ class ModelProxy:
             if response is None:
                 return _refusal(502, "api_error", error.message)
             raise
+        except TimeoutError:
+            # Just this much time was reserved: what goes on longer would not be the budget's.
+            answer.outcome = "timeout"
+            if response is None:
+                return _refusal(504, "timeout_error", f"no answer within {call.seconds:f} s")
+            _abort(http)
+            return response
         except ConnectionError:
             # Whichever of the two was cut, the caller sees its own connection cut as well.
             answer.outcome = "caller left" if has_left(http) else "cut"
-            if http.transport is not None:
-                http.transport.abort()
+            _abort(http)
             if response is None:
                 raise
             return response
@@ -293,13 +304,18 @@ async def _begin(
     if reserved.tightest is not None:
         tight = reserved.tightest
         state = BudgetState(
-            scope=tight.scope.value, unit=_unit(tight.unit), limit=tight.limit, left=tight.left
+            scope=tight.scope.value, unit=tight.unit, limit=tight.limit, left=tight.left
         )
         response.headers[BUDGET_HEADER] = state.model_dump_json(exclude_none=True)
     response.headers["Cache-Control"] = "no-cache"
     response.headers["X-Accel-Buffering"] = "no"
     await response.prepare(http)
     return response
+
+
+def _abort(http: web.Request) -> None:
+    if http.transport is not None:
+        http.transport.abort()
 
 
 async def _body(http: web.Request) -> bytes | None:
@@ -317,14 +333,6 @@ def _wait_seconds(http: web.Request) -> float:
         return max(0.0, min(MAX_WAIT_SECONDS, float(http.headers.get(WAIT_HEADER, "0"))))
     except ValueError:
         return 0.0
-
-
-def _unit(unit: str) -> Literal["usd", "tokens", "calls"]:
-    match unit:
-        case "usd" | "tokens" | "calls":
-            return unit
-        case _:
-            raise ValueError(unit)
 
 
 def _refusal(

@@ -2,8 +2,10 @@
 
 import json
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
+from plue.domain.budget import seconds_of
 from plue.gateway.llm.content import ContentError, tokens_beside_the_bytes
 from plue.gateway.llm.settings import ModelSettings
 
@@ -39,6 +41,13 @@ class Admitted:
     """Tokens that bytes do not tell of: pictures and pages."""
     searches: int = 0
     """The most searches that the provider may make."""
+    uses: int = 0
+    """The most uses of all its tools, searches among them."""
+
+    @property
+    def seconds(self) -> Decimal:
+        """For how long the call may last; then it is ended."""
+        return seconds_of(self.output_tokens, self.uses)
 
     @property
     def input_tokens(self) -> int:
@@ -66,7 +75,7 @@ def admit(raw: bytes, *, pool: str, settings: ModelSettings) -> Admitted:
         raise NotAdmittedError("max_tokens: a whole number of tokens is needed")
     if limit > settings.output_tokens:
         raise NotAdmittedError(f"max_tokens: at most {settings.output_tokens} are allowed")
-    searches = _check_tools(body.get("tools"), settings.of_pool(pool).server_tools, pool)
+    searches, uses = _check_tools(body.get("tools"), settings.of_pool(pool).server_tools, pool)
     try:
         beside = tokens_beside_the_bytes(body)
     except ContentError as error:
@@ -75,7 +84,7 @@ def admit(raw: bytes, *, pool: str, settings: ModelSettings) -> Admitted:
     stream = body.get("stream", False) is True
     sent = json.dumps({**body, "model": model}, ensure_ascii=False, separators=(",", ":"))
     sent_bytes = sent.encode("utf-8", "surrogatepass")
-    return Admitted(sent_bytes, client, model, stream, limit, beside, searches)
+    return Admitted(sent_bytes, client, model, stream, limit, beside, searches, uses)
 
 
 def _client(body: dict[str, Any], pool: str, settings: ModelSettings) -> str:
@@ -90,9 +99,12 @@ def _client(body: dict[str, Any], pool: str, settings: ModelSettings) -> str:
     return client
 
 
-def _check_tools(tools: object, allowed: frozenset[str], pool: str) -> int:
-    """Return how many searches the provider may make. Raises NotAdmittedError."""
-    searches = 0
+def _check_tools(tools: object, allowed: frozenset[str], pool: str) -> tuple[int, int]:
+    """Return how many searches, and uses of tools in all, the provider may make.
+
+    Raises NotAdmittedError.
+    """
+    searches, all_uses = 0, 0
     for index, tool in enumerate(tools if isinstance(tools, list) else ()):
         kind = tool.get("type") if isinstance(tool, dict) else None
         if kind in {None, "custom"}:
@@ -111,4 +123,5 @@ def _check_tools(tools: object, allowed: frozenset[str], pool: str) -> int:
                 " the budget must have room for"
             )
         searches += uses if name == "web_search" else 0
-    return searches
+        all_uses += uses
+    return searches, all_uses

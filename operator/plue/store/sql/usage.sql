@@ -13,41 +13,51 @@ SELECT n.token_hash, n.pool, r.workflow, r.run_deadline,
 
 -- name: lock_budgets
 -- The counters of these scopes, made when new, locked until the transaction ends. In one order, so
--- that two calls never wait for each other. A row per scope.
-INSERT INTO model_budgets AS b (scope, name)
-SELECT scope, name FROM unnest(%(scopes)s::text[], %(names)s::text[]) AS s (scope, name)
- ORDER BY scope, name
-    ON CONFLICT (scope, name) DO UPDATE SET usd = b.usd
-RETURNING scope, usd, tokens, calls, extra_usd, extra_tokens, extra_calls;
+-- that two calls never wait for each other. The limits are written for those who show them. A row
+-- per scope.
+INSERT INTO model_budgets AS b (scope, name, limit_usd, limit_tokens, limit_calls, limit_seconds)
+SELECT * FROM unnest(%(scopes)s::text[], %(names)s::text[], %(limit_usd)s::numeric[],
+                     %(limit_tokens)s::bigint[], %(limit_calls)s::bigint[],
+                     %(limit_seconds)s::numeric[])
+           AS s (scope, name, usd, tokens, calls, seconds)
+ ORDER BY s.scope, s.name
+    ON CONFLICT (scope, name) DO UPDATE
+   SET limit_usd = excluded.limit_usd, limit_tokens = excluded.limit_tokens,
+       limit_calls = excluded.limit_calls, limit_seconds = excluded.limit_seconds
+RETURNING scope, usd, tokens, calls, seconds,
+          extra_usd, extra_tokens, extra_calls, extra_seconds;
 
 -- name: extend_budget
 -- Allow more in a scope. One row: the counter.
-INSERT INTO model_budgets AS b (scope, name, extra_usd, extra_tokens, extra_calls)
-VALUES (%(scope)s, %(name)s, %(usd)s, %(tokens)s, %(calls)s)
+INSERT INTO model_budgets AS b (scope, name, extra_usd, extra_tokens, extra_calls, extra_seconds)
+VALUES (%(scope)s, %(name)s, %(usd)s, %(tokens)s, %(calls)s, %(seconds)s)
     ON CONFLICT (scope, name) DO UPDATE
    SET extra_usd = b.extra_usd + excluded.extra_usd,
        extra_tokens = b.extra_tokens + excluded.extra_tokens,
-       extra_calls = b.extra_calls + excluded.extra_calls
-RETURNING scope, usd, tokens, calls, extra_usd, extra_tokens, extra_calls;
+       extra_calls = b.extra_calls + excluded.extra_calls,
+       extra_seconds = b.extra_seconds + excluded.extra_seconds
+RETURNING scope;
 
 -- name: reserve_call
 -- Write a call with the most that it can use, and add that to the counters, which are locked.
 WITH added AS (
     UPDATE model_budgets b
-       SET usd = b.usd + %(usd)s, tokens = b.tokens + %(tokens)s, calls = b.calls + %(calls)s
+       SET usd = b.usd + %(usd)s, tokens = b.tokens + %(tokens)s, calls = b.calls + %(calls)s,
+           seconds = b.seconds + %(seconds)s
       FROM unnest(%(scopes)s::text[], %(names)s::text[]) AS s (scope, name)
      WHERE b.scope = s.scope AND b.name = s.name
 )
 INSERT INTO llm_usage (id, run_id, attempt, step, turn, workflow, repository, day, client, model,
-                       reserved_usd, reserved_tokens, namespace)
+                       reserved_usd, reserved_tokens, reserved_seconds, namespace)
 VALUES (%(id)s, %(run)s, %(attempt)s, %(step)s, %(turn)s, %(workflow)s, %(repository)s, %(day)s,
-        %(client)s, %(model)s, %(usd)s, %(tokens)s,
+        %(client)s, %(model)s, %(usd)s, %(tokens)s, %(seconds)s,
         COALESCE((SELECT namespace FROM workflow_runs WHERE id = %(run)s), '_local'));
 
 -- name: settle_call
 -- Write what a call used in the place of what was reserved, once. The counters follow by the
 -- difference; they are locked in the order in which reserving locks them, or each would wait for
--- the other. One row when this was the first to settle it.
+-- the other. A call that was ended at its time is some milliseconds late, which are not counted.
+-- One row when this was the first to settle it.
 WITH settled AS (
     UPDATE llm_usage u
        SET state = 'settled', settled_at = now(), outcome = %(outcome)s,
@@ -56,29 +66,34 @@ WITH settled AS (
            cache_write_1h_tokens = %(cache_write_1h)s, web_searches = %(web_searches)s,
            cost_usd = %(usd)s, first_token_ms = %(first_token_ms)s, total_ms = %(total_ms)s
      WHERE u.id = %(id)s AND u.state = 'reserved'
-    RETURNING u.id, u.run_id, u.step, u.workflow, u.day, u.reserved_usd, u.reserved_tokens
+    RETURNING u.id, u.run_id, u.step, u.workflow, u.day, u.reserved_usd, u.reserved_tokens,
+              u.reserved_seconds
 ), named AS (
-    SELECT n.scope, n.name, s.reserved_usd, s.reserved_tokens
+    SELECT n.scope, n.name, s.reserved_usd, s.reserved_tokens, s.reserved_seconds
       FROM settled s,
            LATERAL (VALUES ('step', s.run_id || '/' || s.step), ('run', s.run_id::text),
                            ('workflow', s.day || '/' || s.workflow), ('day', s.day::text))
                    AS n (scope, name)
 ), locked AS (
-    SELECT b.scope, b.name, n.reserved_usd, n.reserved_tokens
+    SELECT b.scope, b.name, n.reserved_usd, n.reserved_tokens, n.reserved_seconds
       FROM model_budgets b JOIN named n ON b.scope = n.scope AND b.name = n.name
      ORDER BY b.scope, b.name FOR UPDATE OF b
 ), counted AS (
     UPDATE model_budgets b
        SET usd = GREATEST(0, b.usd + %(usd)s - l.reserved_usd),
-           tokens = GREATEST(0, b.tokens + %(tokens)s - l.reserved_tokens)
+           tokens = GREATEST(0, b.tokens + %(tokens)s - l.reserved_tokens),
+           seconds = GREATEST(0, b.seconds - l.reserved_seconds
+                                 + LEAST(%(seconds)s::numeric, l.reserved_seconds))
       FROM locked l WHERE b.scope = l.scope AND b.name = l.name
 )
 SELECT id FROM settled;
 
 -- name: abandoned_calls
--- Calls whose gateway died: nobody will settle them any more. What was reserved stands for them.
-SELECT id, reserved_usd, reserved_tokens FROM llm_usage
- WHERE state = 'reserved' AND created_at < now() - %(older)s::interval
+-- Calls that are open for so long beyond their time that their gateway has died: nobody will settle
+-- them any more. What was reserved stands for them.
+SELECT id, reserved_usd, reserved_tokens, reserved_seconds FROM llm_usage
+ WHERE state = 'reserved'
+   AND created_at < now() - %(older)s::interval - reserved_seconds * interval '1 s'
  ORDER BY created_at LIMIT %(limit)s;
 
 -- name: usage_of_run
