@@ -2,13 +2,14 @@
 
 import asyncio
 from collections.abc import Iterable
+from typing import Any
 
 __all__ = ["end_tasks"]
 
 _AGAIN_SECONDS = 0.3
 
 
-async def end_tasks(tasks: Iterable[asyncio.Task[None] | None]) -> None:
+async def end_tasks(tasks: Iterable[asyncio.Task[Any] | None]) -> None:
     """Cancel *tasks* and wait until each has ended.
 
     Once is not enough: a cancellation that arrives while a database driver cleans up after a

@@ -7,7 +7,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from cluster.operating import Cluster, Operator, run_of, until
+from cluster.operating import Cluster, Operator, run_of, until, workflow_run
 from git_host import GitHost, git_host
 
 WORKFLOW = """
@@ -67,6 +67,53 @@ def _ready(cluster: Cluster, name: str) -> dict[str, Any]:
 def _said(operator: Operator, cluster: Cluster, run: str) -> str:
     events = operator.events(cluster.get("wfr", run)["metadata"]["uid"])
     return "".join(e["body"]["text"] for e in events if e["type"] == "step_output")
+
+
+READS = """
+from plue import workflow
+
+@workflow()
+def ci(ctx):
+    ctx.run("read", "cat greeting && git rev-parse HEAD")
+    ctx.run("know", f"echo {ctx.repo.sha}")
+"""
+
+
+async def test_runs_work_in_the_repository(host: GitHost, bare: Cluster, at_work: Operator) -> None:
+    """At the commit of the Workflow's source, or where the run says; else the field is named."""
+    name = f"wf-{uuid4().hex[:8]}"
+    first = host.commit({".plue/workflows/ci.py": READS, "greeting": "one\n"})
+    await asyncio.to_thread(bare.apply, _secret(name, host), _workflow(name, host))
+    await asyncio.to_thread(bare.wait, "condition=Ready", "wf", name)
+    second = host.commit({".plue/workflows/ci.py": READS, "greeting": "two\n"})
+
+    def run(condition: str, body: dict[str, Any]) -> str:
+        bare.apply(body)
+        bare.wait(f"condition={condition}", "wfr", body["metadata"]["name"])
+        return str(body["metadata"]["name"])
+
+    def said(**spec: Any) -> str:
+        return _said(at_work, bare, run("Complete", run_of(name, **spec)))
+
+    def refused(body: dict[str, Any]) -> tuple[str, str]:
+        status = bare.get("wfr", run("Failed", body))["status"]
+        return status["reason"], status["message"]
+
+    for _ in range(2):
+        assert await asyncio.to_thread(said) == f"one\n{first}\n{first}\n"
+    of_main = {"repository": {"ref": "main"}}
+    assert (await asyncio.to_thread(said, **of_main)).startswith(f"two\n{second}")
+    of_first = {"repository": {"sha": first, "url": host.url}}
+    assert (await asyncio.to_thread(said, **of_first)).startswith(f"one\n{first}")
+
+    reason, message = await asyncio.to_thread(refused, run_of(name, repository={"ref": "nonesuch"}))
+    assert reason == "WorkspaceFailed"
+    assert message.startswith("spec.repository.ref: the repository has no branch")
+    # Somebody else's run is not given what the Workflow's Secret opens, though it was cloned.
+    alone = workflow_run(READS, repository={"url": host.url, "sha": first})
+    reason, message = await asyncio.to_thread(refused, alone)
+    assert reason == "WorkspaceFailed"
+    assert message.startswith("spec.repository: localhost")
 
 
 async def test_runs_follow_the_repository(host: GitHost, bare: Cluster, at_work: Operator) -> None:

@@ -140,8 +140,10 @@ _AMOUNTS = {
 def _around(kind: str, name: str, value: Any) -> Json:
     """Return a spec that is valid but for, perhaps, the value of the field *name*."""
     spec = dict(SPECS[kind])
-    if name in {"workflowRef", "rerunOf"}:
+    if name in {"workflowRef", "rerunOf", "repository"}:
         spec.pop("source")
+    if name == "repository":
+        spec |= REFERENCE
     if name == "max":
         spec["warm"] = 0
     if name == "resources":
@@ -204,6 +206,27 @@ POOL = SPECS["RunnerPool"]
             {"rerunOf": "0" * 36, "inputs": {"a": "1"}},
             "a rerun has the inputs",
             id="rerun-takes-all",
+        ),
+        pytest.param(
+            "WorkflowRun",
+            {"rerunOf": "0" * 36},
+            {"rerunOf": "0" * 36, "repository": {"url": "https://host/repo"}},
+            "a rerun has the inputs",
+            id="rerun-takes-the-code",
+        ),
+        pytest.param(
+            "WorkflowRun",
+            REFERENCE | {"repository": {"ref": "main"}},
+            REFERENCE | {"repository": {"ref": "main"}, "workspace": {"blob": "0" * 64}},
+            "one of repository and workspace",
+            id="repository-or-workspace",
+        ),
+        pytest.param(
+            "WorkflowRun",
+            {"source": INLINE, "repository": {"url": "https://host/repo", "ref": "main"}},
+            {"source": INLINE, "repository": {"ref": "main"}},
+            "name the repository's url",
+            id="repository-has-a-url",
         ),
         pytest.param(
             "WorkflowRun",
@@ -296,6 +319,7 @@ _RUN = REFERENCE | {"inputs": {"a": "1"}, "pool": "default", "timeoutSeconds": 6
         pytest.param({"inputs": None}, "inputs cannot", id="inputs-taken-away"),
         pytest.param({"event": "{}"}, "event cannot", id="event"),
         pytest.param({"workspace": {"blob": "0" * 64}}, "workspace cannot", id="workspace"),
+        pytest.param({"repository": {"ref": "main"}}, "repository cannot", id="repository"),
         pytest.param({"rerunOf": "0" * 36, "workflowRef": None}, "rerunOf cannot", id="rerunOf"),
         pytest.param({"pool": "other"}, "pool cannot", id="pool"),
         pytest.param({"priority": 5}, "priority cannot", id="priority"),

@@ -314,6 +314,7 @@ class Git:
         return out
 
 
+_NO_COMMIT: Final = "there is no such commit"
 _MEANINGS: Final = (
     ("could not read Username", "it wants credentials, or others than these"),
     ("Authentication failed", "it refuses the credentials"),
@@ -324,8 +325,8 @@ _MEANINGS: Final = (
     ("/' not found", "there is no such repository, or it is not for these credentials"),
     ("epository not found", "there is no such repository, or it is not for these credentials"),
     ("does not appear to be a git repository", "there is no such repository"),
-    ("not our ref", "there is no such commit"),
-    ("no such remote ref", "there is no such commit"),
+    ("not our ref", _NO_COMMIT),
+    ("no such remote ref", _NO_COMMIT),
     ("unable to update url base from redirection", "it is somewhere else now"),
     ("died of signal 25", "the repository is too large to be fetched"),
     ("SSL certificate problem", "its certificate is signed by nobody who is trusted; see ca.crt"),
@@ -342,5 +343,6 @@ def _failure(remote: Remote, said: str) -> RejectedError | UnavailableError:
     last = (lines[-1] if lines else "git said nothing")[:300]
     for words, meaning in _MEANINGS:
         if words in said:
-            return RejectedError(f"{remote.host}: {meaning} ({last})", field="source.git")
+            field = "ref" if meaning == _NO_COMMIT else "source.git"
+            return RejectedError(f"{remote.host}: {meaning} ({last})", field=field)
     return UnavailableError(f"{remote.host}: {last}")

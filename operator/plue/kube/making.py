@@ -24,6 +24,7 @@ from plue.engine.service import Engine
 from plue.errors import ConflictError, NotFoundError, RejectedError, UnavailableError
 from plue.kube.client import ApiClient, Json
 from plue.kube.objects import RUNS, WORKFLOWS
+from plue.kube.trees import CLONING
 from plue.resources.crds import API_VERSION, GROUP
 
 __all__ = ["CREATED_BY", "ClusterRuns", "inline_source"]
@@ -127,6 +128,8 @@ class ClusterRuns:
         """Raise RejectedError when the resource says that its run cannot be, or waits."""
         found = await self._api.get(RUNS, namespace, name)
         status = found.get("status") or {}
+        if status.get("reason") == CLONING:
+            return  # it ends by itself
         if status.get("runId") is None and status.get("phase") in {"Failed", "Pending"}:
             raise RejectedError(
                 str(status.get("message") or status.get("reason") or "it cannot be submitted"),

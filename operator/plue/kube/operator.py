@@ -33,6 +33,7 @@ from plue.kube.runs import Runs
 from plue.kube.secrets import ClusterSecrets
 from plue.kube.servers import cluster_api, serve_egress
 from plue.kube.settings import OperatorOptions
+from plue.kube.trees import Trees
 from plue.kube.watching import watch
 from plue.kube.workflows import Workflows
 
@@ -110,14 +111,22 @@ class Operator:
     async def _start_passes(self, engine: Engine, host: PodHost, api: ApiClient) -> None:
         namespace = self._options.namespace
         announcer = Announcer(api)
-        git = GitSources(engine.fetch, ClusterSecrets(api).of_workflow)
+        credentials = ClusterSecrets(api).of_workflow
+        git = GitSources(engine.fetch, credentials)
         self._parts.push_async_callback(git.close)
+        trees = Trees(engine.clone, engine.archives, credentials)
+        self._parts.push_async_callback(trees.close)
         workflows = Workflows(api, engine=engine, announcer=announcer, git=git)
         pools = Pools(
             api, context=engine.context, host=host, announcer=announcer, namespace=namespace
         )
         runs = Runs(
-            api, engine=engine, workflows=workflows, may_use=pools.may_use, announcer=announcer
+            api,
+            engine=engine,
+            workflows=workflows,
+            trees=trees,
+            may_use=pools.may_use,
+            announcer=announcer,
         )
 
         async def relist() -> None:

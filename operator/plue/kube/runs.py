@@ -28,6 +28,7 @@ from plue.kube.client import ApiClient
 from plue.kube.objects import RUNS, Known, is_gone, renew, write_status
 from plue.kube.run_status import pending_status, refused_status, status_of
 from plue.kube.submitting import KEY_PREFIX, NotYetError, Submitter, reason_of, said
+from plue.kube.trees import Trees
 from plue.kube.workflows import Workflows
 from plue.resources.workflow_run import Phase
 from plue.wire.events import EventType
@@ -77,6 +78,7 @@ class Runs:
         *,
         engine: Engine,
         workflows: Workflows,
+        trees: Trees,
         may_use: Callable[[str, str], bool],
         announcer: Announcer,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
@@ -84,7 +86,7 @@ class Runs:
         """Submit to *engine*; *may_use* says whether a pool may be used by a namespace."""
         self._api = api
         self._engine = engine
-        self._submitter = Submitter(engine, workflows=workflows, may_use=may_use)
+        self._submitter = Submitter(engine, workflows=workflows, trees=trees, may_use=may_use)
         self._announcer = announcer
         self._clock = clock
         self._runs: dict[str, _Run] = {}

@@ -8,12 +8,14 @@ from uuid import UUID
 
 from pydantic import JsonValue, ValidationError
 
+from plue.domain.event import with_tree
 from plue.domain.run import RunId, Submission
 from plue.engine.service import Engine
-from plue.errors import NotFoundError, PlueError, RejectedError
+from plue.errors import NotFoundError, PlueError, RejectedError, UnavailableError
 from plue.kube.objects import Known
 from plue.kube.secrets import secrets_of_workflow
-from plue.kube.workflows import Workflows, chosen
+from plue.kube.trees import CLONING, Opener, Tree, Trees
+from plue.kube.workflows import Registered, Workflows, chosen
 from plue.resources.workflow_run import WorkflowRunSpec
 from plue.wire.events import Reason
 from plue.wire.frames import Workspace
@@ -38,10 +40,16 @@ class Submitter:
     """Hands runs to the engine."""
 
     def __init__(
-        self, engine: Engine, *, workflows: Workflows, may_use: Callable[[str, str], bool]
+        self,
+        engine: Engine,
+        *,
+        workflows: Workflows,
+        trees: Trees,
+        may_use: Callable[[str, str], bool],
     ) -> None:
         """Submit to *engine*; *may_use* says whether a pool may be used by a namespace."""
         self._engine = engine
+        self._trees = trees
         self._workflows = workflows
         self._may_use = may_use
 
@@ -73,6 +81,7 @@ class Submitter:
             return await self._again(spec, known)
         function: str | None
         secrets: Mapping[str, JsonValue] = {}
+        found: Registered | None = None
         if spec.workflow_ref is not None:
             found = self._workflows.get(known.namespace, spec.workflow_ref.name)
             if found is None:
@@ -94,14 +103,15 @@ class Submitter:
             files, function, pool = spec.source.inline.files(), spec.function, spec.pool
         else:
             raise RejectedError("neither workflowRef nor source is given")
+        event, workspace = await self._worked_on(spec, found, known)
         return Submission(
             workflow=function or await self._only_function(files),
             files=files,
             inputs=dict(spec.inputs or {}),
             text_inputs=True,
             trigger=spec.trigger,
-            event=_event(spec.event),
-            workspace=_workspace(spec),
+            event=event,
+            workspace=workspace,
             pool=pool,
             priority=spec.priority,
             timeout=_seconds(spec.timeout_seconds),
@@ -111,6 +121,34 @@ class Submitter:
             id=RunId(known.uid),
             namespace=known.namespace,
         )
+
+    async def _worked_on(
+        self, spec: WorkflowRunSpec, found: Registered | None, known: Known
+    ) -> tuple[Mapping[str, JsonValue], Workspace]:
+        """Return a run's event and the files that its steps see."""
+        event = _event(spec.event)
+        if spec.workspace is not None:
+            return event, Workspace(kind="blob", blob=spec.workspace.blob)
+        tree = _tree_of(spec, found, known)
+        if tree is None:
+            return event, Workspace()
+        try:
+            made = await self._trees.get(tree)
+        except RejectedError as error:
+            field = _field_of(spec, error)
+            raise RejectedError(
+                f"spec.{field}: {error.message}", field=field, remedy=error.remedy
+            ) from error
+        except UnavailableError as error:
+            raise UnavailableError(
+                f"spec.{_field_of(spec, error)}: {error.message}", retry_in=error.retry_in
+            ) from error
+        if made is None:
+            raise NotYetError(CLONING, f"{tree.url} is being cloned at {tree.ref}")
+        facts = {"sha": made.commit, "repository": {"url": tree.url}}
+        if tree.ref.startswith("refs/"):
+            facts["ref"] = tree.ref
+        return with_tree(event, facts), Workspace(kind="blob", blob=made.blob)
 
     async def _again(self, spec: WorkflowRunSpec, known: Known) -> Submission:
         """Return the submission of an earlier run, for this resource."""
@@ -143,8 +181,12 @@ class Submitter:
 
 def reason_of(error: RejectedError) -> str:
     """Return the one word for why a run can never be."""
-    is_secret = (error.field or "").startswith("secrets.")
-    return (Reason.MISSING_SECRET if is_secret else Reason.INVALID_PLAN).value
+    field = error.field or ""
+    if field.startswith("secrets."):
+        return Reason.MISSING_SECRET.value
+    if field.partition(".")[0] in _OF_TREES:
+        return Reason.WORKSPACE_FAILED.value
+    return Reason.INVALID_PLAN.value
 
 
 def said(error: RejectedError) -> str:
@@ -168,10 +210,41 @@ def _event(text: str | None) -> Mapping[str, JsonValue]:
     return event
 
 
-def _workspace(spec: WorkflowRunSpec) -> Workspace:
-    if spec.workspace is None:
-        return Workspace()
-    return Workspace(kind="blob", blob=spec.workspace.blob)
+def _tree_of(spec: WorkflowRunSpec, found: Registered | None, known: Known) -> Tree | None:
+    """Return the repository that a run works in, if any. Raises RejectedError."""
+    own = None if found is None else found.git
+    wanted = spec.repository
+    url = own.url if own is not None else None
+    if wanted is not None:
+        url = wanted.url or url
+        if url is None:
+            raise RejectedError(
+                "spec.repository.url is missing, and the Workflow's source is no repository",
+                field="repository.url",
+            )
+    if url is None:
+        return None
+    ref, opener = "HEAD", None
+    if found is not None and own is not None and own.url == url:
+        ref = found.commit or own.ref
+        if own.secret_ref is not None and spec.workflow_ref is not None:
+            # Credentials go to the repository that the Workflow names them for, nowhere else.
+            opener = Opener(known.namespace, spec.workflow_ref.name, own.secret_ref.name)
+    if wanted is not None:
+        ref = wanted.sha or wanted.ref or ref
+    return Tree(url, ref, opener)
+
+
+_OF_TREES = {"repository", "workflowRef"}
+
+
+def _field_of(spec: WorkflowRunSpec, error: PlueError) -> str:
+    """Return the field of the run that says what could not be cloned."""
+    if spec.repository is None:
+        return "workflowRef"
+    if error.field == "ref":
+        return "repository.ref" if spec.repository.sha is None else "repository.sha"
+    return "repository"
 
 
 def _seconds(value: int | None) -> timedelta | None:

@@ -17,7 +17,7 @@ from plue.kube.conditions import Fact, conditions_of
 from plue.kube.git_sources import GitSources
 from plue.kube.objects import WORKFLOWS, Known, is_gone, write_status
 from plue.resources.parts import ConditionType, SecretReference
-from plue.resources.workflow import WorkflowSpec
+from plue.resources.workflow import GitSource, WorkflowSpec
 
 __all__ = ["Registered", "Workflows", "chosen", "lines_of"]
 
@@ -35,6 +35,9 @@ class Registered:
     problem: str | None
     secrets: Sequence[SecretReference] = ()
     is_suspended: bool = False
+    git: GitSource | None = None
+    commit: str | None = None
+    """The commit of that source whose files these are."""
 
 
 class Workflows:
@@ -176,6 +179,8 @@ class Workflows:
             None,
             secrets=spec.secrets or (),
             is_suspended=spec.suspend,
+            git=spec.source.git,
+            commit=None if held is None else held.commit,
         )
         message = f"{info.name} of {info.file}"
         if held is not None:

@@ -18,8 +18,10 @@ from plue.resources.parts import (
 
 __all__ = [
     "Function",
+    "GitRef",
     "GitSecret",
     "GitSource",
+    "GitUrl",
     "InlineSource",
     "Source",
     "WorkflowInput",
@@ -42,6 +44,16 @@ def _files(folder: str, example: str) -> dict[str, JsonValue]:
 FileText = Annotated[str, Field(max_length=131072)]
 
 Function = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+
+
+GitUrl = Annotated[
+    str,
+    Field(min_length=1, max_length=2048, pattern=r"^(https://|ssh://|[A-Za-z0-9_.-]+@)[^\s]+$"),
+]
+
+GitRef = Annotated[
+    str, Field(min_length=1, max_length=255, pattern=r"^[A-Za-z0-9][A-Za-z0-9_./@+-]*$")
+]
 
 
 class InlineSource(Part):
@@ -93,19 +105,8 @@ class GitSecret(Part):
 class GitSource(Part):
     """Source in a git repository, fetched again at an interval."""
 
-    url: str = Field(
-        min_length=1,
-        max_length=2048,
-        pattern=r"^(https://|ssh://|[A-Za-z0-9_.-]+@)[^\s]+$",
-        description="The repository's address: https or ssh.",
-    )
-    ref: str = Field(
-        default="HEAD",
-        min_length=1,
-        max_length=255,
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9_./@+-]*$",
-        description="A branch, a tag or a commit.",
-    )
+    url: GitUrl = Field(description="The repository's address: https or ssh.")
+    ref: GitRef = Field(default="HEAD", description="A branch, a tag or a commit.")
     path: str = Field(
         default=".",
         min_length=1,

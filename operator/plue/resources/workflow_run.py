@@ -17,12 +17,13 @@ from plue.resources.parts import (
     checked,
     unchanging,
 )
-from plue.resources.workflow import Function, InlineSource
+from plue.resources.workflow import Function, GitRef, GitUrl, InlineSource
 from plue.wire.events import RunState, StepState
 
 __all__ = [
     "MAX_STEPS_SHOWN",
     "Phase",
+    "Repository",
     "RunSource",
     "RunWorkspace",
     "StepCounts",
@@ -79,6 +80,28 @@ class RunWorkspace(Part):
     )
 
 
+class Repository(Part):
+    """Code that a run works on: a shallow clone of one commit, as its working directory."""
+
+    url: GitUrl | None = Field(
+        default=None,
+        description="The repository's address, https or ssh; without it the Workflow's own. What"
+        " asks for credentials must be the Workflow's own, whose Secret is used.",
+    )
+    ref: GitRef | None = Field(
+        default=None,
+        description="A branch or a tag. Without it and sha: of the Workflow's own repository the"
+        " commit that its source was read at, of another one the default branch.",
+    )
+    sha: str | None = Field(
+        default=None,
+        min_length=40,
+        max_length=40,
+        pattern=r"^[0-9a-f]+$",
+        description="The commit, if it is to be another one than ref has now.",
+    )
+
+
 class RunSource(Part):
     """Source that belongs to this run alone."""
 
@@ -93,6 +116,7 @@ _SETTLED = (
     "pool",
     "inputs",
     "workspace",
+    "repository",
     "trigger",
     "event",
     "priority",
@@ -124,9 +148,20 @@ class WorkflowRunSpec(Part):
             ),
             Rule(
                 "!has(self.rerunOf)"
-                " || !(has(self.inputs) || has(self.workspace) || has(self.event))",
+                " || !(has(self.inputs) || has(self.workspace) || has(self.repository)"
+                " || has(self.event))",
                 "a rerun has the inputs, the event and the code of the run that it repeats",
                 field="rerunOf",
+            ),
+            Rule(
+                "!(has(self.repository) && has(self.workspace))",
+                "give one of repository and workspace",
+                field="repository",
+            ),
+            Rule(
+                "!has(self.repository) || has(self.repository.url) || has(self.workflowRef)",
+                "name the repository's url: only a Workflow has one of its own",
+                field="repository",
             ),
             Rule(
                 f"!has(self.{cel_name('function')}) || has(self.source)",
@@ -168,7 +203,13 @@ class WorkflowRunSpec(Part):
         json_schema_extra=_input_names(),
     )
     workspace: RunWorkspace | None = Field(
-        default=None, description="The files that its steps see; without it an empty folder."
+        default=None,
+        description="The files that its steps see. Without it and repository: the repository of a"
+        " Workflow from git, at the commit that its source was read at; else an empty folder.",
+    )
+    repository: Repository | None = Field(
+        default=None,
+        description="The repository that its steps work in, in the place of workspace.",
     )
     trigger: str = Field(
         default="manual",
