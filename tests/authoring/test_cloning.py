@@ -58,7 +58,7 @@ async def test_a_clone_is_the_tree_at_the_commit(host: GitHost, tmp_path: Path) 
     (host.work / "link").symlink_to("src/main.py")
     second = host.commit({"src/main.py": "x = 2\n"})
     async with clone(asking(host), reach=LOCAL) as made:
-        assert made.commit == second
+        assert (made.commit, made.ref) == (second, "refs/heads/main")
         tree = await unpacked(made, tmp_path / "new")
     assert (tree / "link").read_text() == "x = 2\n"
     assert os.access(tree / "run.sh", os.X_OK)
@@ -79,7 +79,7 @@ async def test_a_known_commit_is_not_cloned_again(host: GitHost) -> None:
     """Only its name is asked for."""
     commit = host.commit({"a": "1"})
     async with clone(asking(host, "main", known=commit), reach=LOCAL) as made:
-        assert made == Clone(commit, None)
+        assert made == Clone(commit, None, "refs/heads/main")
     assert not [path for path in host.requests if path.startswith("/work.git/git-upload-pack?")]
 
 

@@ -13,6 +13,7 @@ from plue.authoring.remotes import GitRequest, Reach
 from plue.errors import RejectedError, UnavailableError
 
 LOCAL = Reach(loopback=True)
+MAIN = "refs/heads/main"
 WORKFLOW = "from plue import manual, workflow\n"
 
 
@@ -41,18 +42,18 @@ async def test_the_files_of_a_commit_are_fetched(host: GitHost) -> None:
     )
     commit = host.git("rev-parse", "HEAD")
     assert await fetch(asking(host), reach=LOCAL) == Fetched(
-        commit, {".plue/lib/shared.py": "x = 1\n", ".plue/workflows/ci.py": WORKFLOW}
+        commit, {".plue/lib/shared.py": "x = 1\n", ".plue/workflows/ci.py": WORKFLOW}, MAIN
     )
 
 
 async def test_a_known_commit_is_not_fetched_again(host: GitHost) -> None:
     """Only its name is asked for."""
     commit = host.commit({".plue/workflows/ci.py": WORKFLOW})
-    assert await fetch(asking(host, known=commit), reach=LOCAL) == Fetched(commit, None)
+    assert await fetch(asking(host, known=commit), reach=LOCAL) == Fetched(commit, None, MAIN)
     assert not [path for path in host.requests if path.startswith("/work.git/git-upload-pack?")]
     newer = host.commit({".plue/workflows/ci.py": "# newer\n"})
     found = await fetch(asking(host, known=commit), reach=LOCAL)
-    assert found == Fetched(newer, {".plue/workflows/ci.py": "# newer\n"})
+    assert found == Fetched(newer, {".plue/workflows/ci.py": "# newer\n"}, MAIN)
 
 
 async def test_branches_tags_and_commits_are_refs(host: GitHost) -> None:
@@ -61,16 +62,16 @@ async def test_branches_tags_and_commits_are_refs(host: GitHost) -> None:
     host.git("tag", "--annotate", "v1", "--message=one")
     host.git("branch", "old")
     second = host.commit({".plue/workflows/ci.py": "# second\n"})
-    for ref, commit in (
-        ("HEAD", second),
-        ("main", second),
-        ("refs/heads/old", first),
-        ("old", first),
-        ("v1", first),
-        (first, first),
+    for ref, commit, full in (
+        ("HEAD", second, "refs/heads/main"),
+        ("main", second, "refs/heads/main"),
+        ("refs/heads/old", first, "refs/heads/old"),
+        ("old", first, "refs/heads/old"),
+        ("v1", first, "refs/tags/v1"),
+        (first, first, None),
     ):
         found = await fetch(asking(host, ref=ref), reach=LOCAL)
-        assert found.commit == commit, ref
+        assert (found.commit, found.ref) == (commit, full), ref
 
 
 async def test_a_folder_of_the_repository(host: GitHost) -> None:

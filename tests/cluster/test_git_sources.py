@@ -75,7 +75,7 @@ from plue import workflow
 @workflow()
 def ci(ctx):
     ctx.run("read", "cat greeting && git rev-parse HEAD")
-    ctx.run("know", f"echo {ctx.repo.sha}")
+    ctx.run("know", f"echo {ctx.repo.sha} {ctx.event.branch}")
 """
 
 
@@ -100,7 +100,7 @@ async def test_runs_work_in_the_repository(host: GitHost, bare: Cluster, at_work
         return status["reason"], status["message"]
 
     for _ in range(2):
-        assert await asyncio.to_thread(said) == f"one\n{first}\n{first}\n"
+        assert await asyncio.to_thread(said) == f"one\n{first}\n{first} main\n"
     of_main = {"repository": {"ref": "main"}}
     assert (await asyncio.to_thread(said, **of_main)).startswith(f"two\n{second}")
     of_first = {"repository": {"sha": first, "url": host.url}}

@@ -69,11 +69,11 @@ async def test_a_clone_comes_whole(host: GitHost) -> None:
         size = len(await _read(at_home))
     async with asking(Evaluator(reach=LOCAL)) as remote:
         async with remote.clone(request) as made:
-            assert made.commit == at_home.commit
+            assert (made.commit, made.ref) == (at_home.commit, "refs/heads/main")
             assert len(await _read(made)) == size
         known = GitRequest(host.url, known=made.commit, credentials={"ca.crt": host.ca})
         async with remote.clone(known) as made:
-            assert made == Clone(at_home.commit, None)
+            assert made == Clone(at_home.commit, None, at_home.ref)
 
 
 async def test_what_is_wrong_keeps_its_field(host: GitHost) -> None:

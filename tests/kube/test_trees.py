@@ -47,7 +47,8 @@ class Host:
         async def chunks() -> AsyncIterator[bytes]:
             yield commit.encode()
 
-        yield Clone(commit, None if commit == request.known else chunks())
+        ref = "refs/heads/main" if request.ref == "main" else None
+        yield Clone(commit, None if commit == request.known else chunks(), ref)
 
     async def credentials(self, namespace: str, workflow: str, secret: str) -> Mapping[str, str]:
         """Return a password that says whose it is."""
@@ -74,7 +75,9 @@ async def test_a_commit_is_cloned_once(host: Host) -> None:
     assert first == second
     assert host.content(first) == COMMIT
     assert len(host.asked) == 1
-    assert await host.trees.get(Tree(URL, COMMIT)) == first
+    assert first is not None
+    assert first.ref == "refs/heads/main"
+    assert await host.trees.get(Tree(URL, COMMIT)) == Made(COMMIT, first.blob)
     assert len(host.asked) == 1
 
 

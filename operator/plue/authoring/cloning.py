@@ -29,6 +29,8 @@ class Clone:
 
     commit: str
     chunks: AsyncIterator[bytes] | None
+    ref: str | None = None
+    """The full name of the branch or tag that was asked for, as far as one was."""
 
 
 @contextlib.asynccontextmanager
@@ -42,15 +44,15 @@ async def clone(
     """
     async with git_for(request, reach=reach, most_bytes=most_bytes) as git:
         async with in_time(git):
-            commit = await commit_of(git, request.ref)
-            if commit != request.known:
-                await _check_out(git, commit)
-        if commit == request.known:
-            yield Clone(commit, None)
+            at = await commit_of(git, request.ref)
+            if at.commit != request.known:
+                await _check_out(git, at.commit)
+        if at.commit == request.known:
+            yield Clone(at.commit, None, at.ref)
             return
         archive = git.folder / "archive"
         await asyncio.to_thread(_pack, git.folder / "repository", archive)
-        yield Clone(commit, _chunks(archive))
+        yield Clone(at.commit, _chunks(archive), at.ref)
 
 
 async def _check_out(git: Git, commit: str) -> None:

@@ -27,6 +27,8 @@ class Fetched:
 
     commit: str
     files: Mapping[str, str] | None
+    ref: str | None = None
+    """The full name of the branch or tag that was asked for; None for HEAD of none, and commits."""
 
 
 async def fetch(request: GitRequest, *, reach: Reach) -> Fetched:
@@ -36,12 +38,12 @@ async def fetch(request: GitRequest, *, reach: Reach) -> Fetched:
     takes more than a minute.
     """
     async with git_for(request, reach=reach) as git, in_time(git):
-        commit = await commit_of(git, request.ref)
-        if commit == request.known:
-            return Fetched(commit, None)
+        at = await commit_of(git, request.ref)
+        if at.commit == request.known:
+            return Fetched(at.commit, None, at.ref)
         await git.run("init", "--quiet", "--bare", "repository")
-        await git.get(commit, *_IN)
-        return Fetched(commit, await _files_of(git, commit, request.path))
+        await git.get(at.commit, *_IN)
+        return Fetched(at.commit, await _files_of(git, at.commit, request.path), at.ref)
 
 
 _IN: Final = ("--git-dir", "repository")

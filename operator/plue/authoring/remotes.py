@@ -23,7 +23,17 @@ from urllib.parse import urlsplit
 
 from plue.errors import RejectedError, UnavailableError
 
-__all__ = ["MOST_BYTES", "Git", "GitRequest", "Network", "Reach", "commit_of", "git_for", "in_time"]
+__all__ = [
+    "MOST_BYTES",
+    "At",
+    "Git",
+    "GitRequest",
+    "Network",
+    "Reach",
+    "commit_of",
+    "git_for",
+    "in_time",
+]
 
 MOST_BYTES: Final = 512 * 1024 * 1024
 """What one fetch may write into one file: the repository's objects, as they are packed."""
@@ -33,6 +43,7 @@ _BLOCK_BYTES: Final = 512
 """What the shell's ulimit counts in; some shells count in twice as much."""
 _PORTS: Final[Mapping[str, int]] = {"https": 443, "ssh": 22}
 _COMMIT: Final = re.compile(r"[0-9a-f]{40}")
+_SYMREF: Final = "ref: "
 _SCP: Final = re.compile(r"^(?P<user>[A-Za-z0-9_.-]+)@(?P<host>[A-Za-z0-9.-]+):(?P<path>[^\s:].*)$")
 _HOST: Final = re.compile(r"^[A-Za-z0-9.-]+$|^[0-9a-fA-F:.]+$")
 
@@ -72,6 +83,14 @@ class GitRequest:
     path: str = "."
     known: str | None = None
     credentials: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class At:
+    """A commit, and the full name of the branch or tag that has it, where one was asked for."""
+
+    commit: str
+    ref: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,17 +182,20 @@ async def _address(remote: Remote, reach: Reach) -> str:
     return addresses[0]
 
 
-async def commit_of(git: "Git", ref: str) -> str:
+async def commit_of(git: "Git", ref: str) -> At:
     """Return the commit of *ref*. Raises RejectedError when there is no such ref."""
     if _COMMIT.fullmatch(ref):
-        return ref
-    listed = (await git.run("ls-remote", "--", git.remote.url, ref, f"{ref}^{{}}")).decode(
-        errors="replace"
-    )
+        return At(ref)
+    words = ("ls-remote", "--symref", "--", git.remote.url, ref, f"{ref}^{{}}")
+    listed = (await git.run(*words)).decode(errors="replace")
     found: dict[str, str] = {}
+    meant: dict[str, str] = {}
     for line in listed.splitlines():
-        commit, _, name = line.partition("\t")
-        found[name] = commit
+        said, _, name = line.partition("\t")
+        if said.startswith(_SYMREF):
+            meant[name] = said.removeprefix(_SYMREF)
+        else:
+            found[name] = said
     # As git understands a short name; a tag's own object is not a commit.
     wanted = (
         (ref,)
@@ -187,7 +209,8 @@ async def commit_of(git: "Git", ref: str) -> str:
     for name in wanted:
         for one in (f"{name}^{{}}", name):
             if _COMMIT.fullmatch(found.get(one, "")):
-                return found[one]
+                full = meant.get(name, name)
+                return At(found[one], full if full.startswith("refs/") else None)
     raise RejectedError(
         f"the repository has no branch, tag or commit {ref!r}",
         field="ref",

@@ -34,6 +34,7 @@ _CLONE_SECONDS: Final = 600.0
 """With the way of the archive to us, which is as long as the repository is large."""
 _KIND: Final = "X-Plue-Kind"
 _COMMIT: Final = "X-Plue-Commit"
+_REF: Final = "X-Plue-Ref"
 _CHUNK_BYTES: Final = 1024 * 1024
 _MAX_BYTES: Final = 32 * 1024 * 1024
 """A request holds a repository's workflow files; the evaluator's own limits are far lower."""
@@ -82,12 +83,12 @@ class _Served:
         wanted = await self._wanted(request)
         async with _slot(self._fetching, "fetches"), _problems():
             found = await self._evaluator.fetch(wanted)
-        return web.json_response({"commit": found.commit, "files": found.files})
+        return web.json_response(asdict(found))
 
     async def clone(self, request: web.Request) -> web.StreamResponse:
         wanted = await self._wanted(request)
         async with _slot(self._cloning, "clones"), _problems(), self._evaluator.clone(wanted) as it:
-            headers = {_COMMIT: it.commit}
+            headers = {_COMMIT: it.commit} | ({} if it.ref is None else {_REF: it.ref})
             if it.chunks is None:
                 return web.Response(status=web.HTTPNoContent.status_code, headers=headers)
             response = web.StreamResponse(headers=headers)
@@ -200,12 +201,11 @@ class RemoteEvaluator(Evaluator):
         body = json.dumps(asdict(request)).encode()
         patience = aiohttp.ClientTimeout(total=_CLONE_SECONDS, sock_connect=3)
         async with self._answered(_CLONE, body, patience) as answer:
-            if answer.status == web.HTTPNoContent.status_code:
-                yield Clone(answer.headers[_COMMIT], None)
-            elif answer.status == web.HTTPOk.status_code:
-                yield Clone(answer.headers[_COMMIT], answer.content.iter_chunked(_CHUNK_BYTES))
-            else:
+            if answer.status not in {web.HTTPOk.status_code, web.HTTPNoContent.status_code}:
                 raise _not_had(answer.status, await answer.read())
+            is_known = answer.status == web.HTTPNoContent.status_code
+            chunks = None if is_known else answer.content.iter_chunked(_CHUNK_BYTES)
+            yield Clone(answer.headers[_COMMIT], chunks, answer.headers.get(_REF))
 
     async def _post(
         self, path: str, body: bytes, patience: aiohttp.ClientTimeout | None = None

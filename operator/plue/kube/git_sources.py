@@ -35,6 +35,7 @@ class Held:
 
     source: GitSource
     commit: str | None = None
+    ref: str | None = None
     files: Mapping[str, str] | None = None
     problem: tuple[str, str] | None = None
 
@@ -114,4 +115,5 @@ class GitSources:
         except Exception:  # noqa: BLE001 - the outermost: a bad fetch must not be the last
             _log.exception("fetch_crashed", name=known.name)
             return replace(before, problem=("FetchFailed", "the fetch crashed; see the log"))
-        return Held(source, found.commit, before.files if found.files is None else found.files)
+        files = before.files if found.files is None else found.files
+        return Held(source, found.commit, found.ref, files)

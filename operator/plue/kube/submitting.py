@@ -145,9 +145,10 @@ class Submitter:
             ) from error
         if made is None:
             raise NotYetError(CLONING, f"{tree.url} is being cloned at {tree.ref}")
-        facts = {"sha": made.commit, "repository": {"url": tree.url}}
-        if tree.ref.startswith("refs/"):
-            facts["ref"] = tree.ref
+        ref = made.ref
+        if found is not None and found.git is not None and found.commit == made.commit:
+            ref = ref or found.ref  # asked for by the commit that its branch had
+        facts = {"ref": ref, "sha": made.commit, "repository": {"url": tree.url}}
         return with_tree(event, facts), Workspace(kind="blob", blob=made.blob)
 
     async def _again(self, spec: WorkflowRunSpec, known: Known) -> Submission:

@@ -55,6 +55,8 @@ class Made:
 
     commit: str
     blob: str
+    ref: str | None = None
+    """The full name of the branch or tag that was asked for, as far as one was."""
 
 
 class Trees:
@@ -130,9 +132,9 @@ class Trees:
                 return before
             assert found.chunks is not None  # noqa: S101 - for the type checker: no known commit
             blob, _ = await self._archives.put(found.chunks)
-        made = Made(found.commit, blob)
-        for name in {tree, replace(tree, ref=made.commit)}:
-            self._remember(name, made)
+        made = Made(found.commit, blob, found.ref)
+        self._remember(replace(tree, ref=made.commit), replace(made, ref=None))
+        self._remember(tree, made)
         return made
 
     async def _remembered(self, tree: Tree) -> Made | None:

@@ -38,6 +38,8 @@ class Registered:
     git: GitSource | None = None
     commit: str | None = None
     """The commit of that source whose files these are."""
+    ref: str | None = None
+    """The full name of the branch or tag that has it."""
 
 
 class Workflows:
@@ -181,6 +183,7 @@ class Workflows:
             is_suspended=spec.suspend,
             git=spec.source.git,
             commit=None if held is None else held.commit,
+            ref=None if held is None else held.ref,
         )
         message = f"{info.name} of {info.file}"
         if held is not None:
