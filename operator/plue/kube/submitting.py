@@ -20,7 +20,7 @@ from plue.resources.workflow_run import WorkflowRunSpec
 from plue.wire.events import Reason
 from plue.wire.frames import Workspace
 
-__all__ = ["KEY_PREFIX", "NotYetError", "Submitter", "reason_of", "said"]
+__all__ = ["KEY_PREFIX", "NotYetError", "Submitter", "field_of", "reason_of", "said", "tree_of"]
 
 
 KEY_PREFIX = "wfr:"
@@ -129,19 +129,19 @@ class Submitter:
         event = _event(spec.event)
         if spec.workspace is not None:
             return event, Workspace(kind="blob", blob=spec.workspace.blob)
-        tree = _tree_of(spec, found, known)
+        tree = tree_of(spec, found, known)
         if tree is None:
             return event, Workspace()
         try:
             made = await self._trees.get(tree)
         except RejectedError as error:
-            field = _field_of(spec, error)
+            field = field_of(spec, error)
             raise RejectedError(
                 f"spec.{field}: {error.message}", field=field, remedy=error.remedy
             ) from error
         except UnavailableError as error:
             raise UnavailableError(
-                f"spec.{_field_of(spec, error)}: {error.message}", retry_in=error.retry_in
+                f"spec.{field_of(spec, error)}: {error.message}", retry_in=error.retry_in
             ) from error
         if made is None:
             raise NotYetError(CLONING, f"{tree.url} is being cloned at {tree.ref}")
@@ -211,7 +211,7 @@ def _event(text: str | None) -> Mapping[str, JsonValue]:
     return event
 
 
-def _tree_of(spec: WorkflowRunSpec, found: Registered | None, known: Known) -> Tree | None:
+def tree_of(spec: WorkflowRunSpec, found: Registered | None, known: Known) -> Tree | None:
     """Return the repository that a run works in, if any. Raises RejectedError."""
     own = None if found is None else found.git
     wanted = spec.repository
@@ -239,7 +239,7 @@ def _tree_of(spec: WorkflowRunSpec, found: Registered | None, known: Known) -> T
 _OF_TREES = {"repository", "workflowRef"}
 
 
-def _field_of(spec: WorkflowRunSpec, error: PlueError) -> str:
+def field_of(spec: WorkflowRunSpec, error: PlueError) -> str:
     """Return the field of the run that says what could not be cloned."""
     if spec.repository is None:
         return "workflowRef"
