@@ -15,7 +15,7 @@ from typing_extensions import override
 from plue.authoring.evaluator import Evaluator
 from plue.authoring.results import Description, Diagnostic, Planned, Trigger, WorkflowInfo
 from plue.authoring.sources import Sources
-from plue.domain.budget import Amount, Scope
+from plue.domain.budget import Amount, Books, Scope
 from plue.domain.growth import GrownPlan, Results
 from plue.domain.run import (
     RunDetails,
@@ -278,6 +278,11 @@ class MemoryEngine(Engine):
 
     @override
     async def usage_of(self, run: RunId) -> Sequence[UsageLine]:
+        self.record(run)
+        return ()
+
+    @override
+    async def budgets_of(self, run: RunId) -> Sequence[Books]:
         self.record(run)
         return ()
 

@@ -1,6 +1,7 @@
 """A run that asks a model, as a person at a terminal tries it: a script answers, without a key."""
 
 import json
+import re
 from pathlib import Path
 
 from e2e.stage import PATIENCE, Project, Said
@@ -64,6 +65,8 @@ def test_a_spent_budget_is_extended_by_the_command_that_is_shown(tmp_path: Path)
             said = Said(watching.stdout)
             line = said.until("waits: the run's budget of 1 calls has 0 left")
             assert "`plue run extend mend-1 --calls …`" in line
+            viewed = project.plue("run", "view", "mend-1").stdout
+            assert re.search(r"in a browser: http://127\.0\.0\.1:\d+/runs/mend-1/budget\n", viewed)
             extended = project.plue("run", "extend", "mend-1", "--calls", "5")
             assert extended.returncode == 0, extended.stderr
             assert "1,000" in extended.stdout

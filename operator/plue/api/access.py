@@ -18,6 +18,7 @@ from aiohttp.typedefs import Handler, Middleware
 from pydantic import BaseModel, ConfigDict, Field
 
 from plue.api.callers import CALLER, Access, Caller, Resource, Verb
+from plue.api.pages import FORM
 from plue.api.problems import ForbiddenError, UnauthenticatedError, canonical
 from plue.api.routes import PUBLIC, Call, Nothing, Route
 
@@ -69,6 +70,7 @@ class LocalAccess:
             raise ValueError("an empty token would let everybody in")
         self._token = token
         self._cookie = hmac.new(token.encode(), b"plue cookie", hashlib.sha256).hexdigest()
+        self._form = hmac.new(token.encode(), b"plue form", hashlib.sha256).hexdigest()
         self._hosts = frozenset(host.lower() for host in hosts)
 
     def routes(self) -> Sequence[Route[Any, Any]]:
@@ -119,8 +121,16 @@ class LocalAccess:
             raise ForbiddenError("requests from other sites are refused", field="Origin")
         if public:
             return None
-        self._authenticate(request)
+        if self._authenticate(request) and request.content_type == FORM:
+            # Any page can have a form sent here; what else changes something only scripts can send.
+            given = str((await request.post()).get("csrf", ""))
+            if not _same(given, self._form):
+                raise ForbiddenError("the form is not one of this server's pages", field="csrf")
         return _OWNER
+
+    def form_token(self, request: web.Request) -> str:  # noqa: ARG002 - there is one
+        """Return what the forms of our pages carry, and pages of other sites do not know."""
+        return self._form
 
     async def may(
         self,
@@ -143,17 +153,21 @@ class LocalAccess:
         bare = self._hosts if port == 80 else frozenset[str]()  # noqa: PLR2004 - http
         return bare | {f"{host}:{port}" for host in self._hosts}
 
-    def _authenticate(self, request: web.Request) -> None:
-        """Raise UnauthenticatedError unless the bearer, or else the cookie, is right."""
+    def _authenticate(self, request: web.Request) -> bool:
+        """Raise UnauthenticatedError unless the bearer, or else the cookie, is right.
+
+        Returns whether it was the cookie, which a browser sends by itself.
+        """
         header = request.headers.get("Authorization")
         if header is not None:
             scheme, _, token = header.partition(" ")
             if scheme.lower() != "bearer" or not _same(token.strip(), self._token):
                 raise self._unauthenticated("the token is not the one of this server")
-            return
+            return False
         cookie = request.cookies.get(self._cookie_name(request))
         if cookie is None or not _same(cookie, self._cookie):
             raise self._unauthenticated("the request carries no token")
+        return True
 
     @staticmethod
     def _cookie_name(request: web.Request) -> str:

@@ -11,6 +11,7 @@ from pydantic_core import to_json
 from plue.api import events, house, logs, prompts, runs, uploads, usage, workflows
 from plue.api.access import access_middleware
 from plue.api.auditing import AUDIT, audit_middleware
+from plue.api.budget_page import BUDGET_PAGES
 from plue.api.callers import ACCESS, Access
 from plue.api.journal import journal_middleware
 from plue.api.keys import ARCHIVES, DOCUMENT, ENGINE, HOUSE, STREAMS, TREE, ApiLimits, House
@@ -305,6 +306,7 @@ ROUTES: tuple[Route[Any, Any], ...] = (
         body=Nothing,
         produces={JSON: None},
     ),
+    *BUDGET_PAGES,
     Route(
         method="GET",
         path="/",

@@ -89,6 +89,9 @@ class Access(Protocol):
         where they must not.
         """
 
+    def form_token(self, request: web.Request) -> str:
+        """Return what a form of our pages must carry as ``csrf``; empty where it need not."""
+
     async def may(
         self, caller: Caller, verb: Verb, resource: Resource, namespace: str | None
     ) -> bool:

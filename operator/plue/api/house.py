@@ -5,32 +5,28 @@ from aiohttp import web
 from plue.api.callers import ACCESS, caller_of
 from plue.api.keys import DOCUMENT, HOUSE
 from plue.api.models import Health
+from plue.api.pages import page
 from plue.api.problems import ForbiddenError
 from plue.api.routes import Call, Nothing, Outcome, Reply
 
 __all__ = ["get_index", "get_info", "get_metrics", "get_openapi", "healthz", "readyz"]
 
-_INDEX = """<!doctype html>
-<html lang="en"><meta charset="utf-8"><title>Plue</title>
-<style>body{font:16px/1.6 system-ui;max-width:40rem;margin:4rem auto;padding:0 1rem}</style>
-<h1>Plue is up</h1>
-<p>The web pages are not there yet. On a terminal: <code>plue run watch</code>.
+_INDEX = """<p>Of the web pages there is one yet: <a href="/runs/latest/budget">the newest run's
+budgets</a>, those of any run at <code>/runs/RUN/budget</code>. On a terminal:
+<code>plue run watch</code>.</p>
 <ul>
 <li><a href="/api/v1/runs">/api/v1/runs</a> the runs
 <li><a href="/api/v1/workflows">/api/v1/workflows</a> the workflows of the working tree
 <li><a href="/api/v1/info">/api/v1/info</a> what this server is
 <li><a href="/openapi.json">/openapi.json</a> all of the API
 <li><a href="/readyz">/readyz</a> whether it can work, <a href="/metrics">/metrics</a> how it does
-</ul></html>
+</ul>
 """
 
 
 async def get_index(_call: Call[Nothing, Nothing]) -> Outcome:
     """Say where things are."""
-    policy = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"
-    return web.Response(
-        text=_INDEX, content_type="text/html", headers={"Content-Security-Policy": policy}
-    )
+    return page("Plue is up", _INDEX)
 
 
 async def get_info(call: Call[Nothing, Nothing]) -> Outcome:

@@ -20,6 +20,7 @@ from aiohttp import web
 from plue.api.callers import Caller, caller_of
 from plue.api.models import SessionBody
 from plue.api.oidc import BrowserLogin, Issuer, safe_path
+from plue.api.pages import FORM, page
 from plue.api.problems import ForbiddenError, UnauthenticatedError
 from plue.api.queries import CallbackQuery, LoginQuery
 from plue.api.routes import JSON, Call, Nothing, Outcome, Route
@@ -29,22 +30,8 @@ __all__ = ["CSRF_HEADER", "Sessions", "TrustedProxy"]
 
 CSRF_HEADER = "X-Plue-CSRF"
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
-_FORM = "application/x-www-form-urlencoded"
-_POLICY = (
-    "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; frame-ancestors 'none'"
-)
 _SESSION: web.RequestKey[Session] = web.RequestKey("plue.session", Session)
 _MOST_FORM = 4096
-
-_PAGE = """<!doctype html>
-<html lang="en"><meta charset="utf-8"><title>{title} - Plue</title>
-<style>body{{font:16px/1.6 system-ui;max-width:32rem;margin:6rem auto;padding:0 1rem}}
-.b{{font:inherit;padding:.5rem 1.2rem;border:1px solid;border-radius:.4rem;background:none;
-color:inherit;text-decoration:none;cursor:pointer}}</style>
-<h1>{title}</h1>
-{body}
-</html>
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +107,7 @@ class Sessions:
     @staticmethod
     async def _refuse_forged(request: web.Request, session: Session) -> None:
         given = request.headers.get(CSRF_HEADER)
-        if given is None and request.content_type == _FORM:
+        if given is None and request.content_type == FORM:
             if (request.content_length or 0) > _MOST_FORM:
                 raise ForbiddenError("the form is too large")
             given = str((await request.post()).get("csrf", ""))
@@ -132,6 +119,12 @@ class Sessions:
                 field=CSRF_HEADER,
                 remedy=f"send `csrf` of GET /api/v1/session as the header {CSRF_HEADER}",
             )
+
+    @staticmethod
+    def form_token(request: web.Request) -> str:
+        """Return the CSRF token of the request's session; empty without one."""
+        session: Session | None = request.get(_SESSION)
+        return "" if session is None else session.csrf
 
     def sends_to_login(self, request: web.Request) -> web.HTTPFound | None:
         """Return where a person's browser is led that has no session; None for programs."""
@@ -146,7 +139,7 @@ class Sessions:
         way = f"/login/start?return_to={quote(safe_path(call.query.return_to), safe='')}"
         text = f'<p><a class="b" href="{html.escape(way)}">Log in</a></p>'
         text += f"<p>at {html.escape(self._login.issuer)}</p>"
-        return _page("Plue", text)
+        return page("Plue", text)
 
     async def login_start(self, call: Call[LoginQuery, Nothing]) -> web.Response:
         """Send a browser to the issuer, with a cookie that only it has."""
@@ -193,7 +186,7 @@ class Sessions:
         session = self._of(call.request)
         text = f"<p>You are {html.escape(session.who)}.</p>"
         text += f'<form method="post"><input type="hidden" name="csrf" value="{session.csrf}">'
-        return _page("Log out", text + '<button class="b">Log out</button></form>')
+        return page("Log out", text + '<button class="b">Log out</button></form>')
 
     async def logout(self, call: Call[Nothing, Nothing]) -> web.Response:
         """End the session; that at the issuer goes on."""
@@ -283,7 +276,7 @@ class Sessions:
                 summary="End the session",
                 query=Nothing,
                 status=303,
-                uploads=_FORM,
+                uploads=FORM,
                 audited="logout",
                 **page,
             ),
@@ -297,14 +290,6 @@ class Sessions:
                 produces={JSON: SessionBody},
             ),
         )
-
-
-def _page(title: str, body: str) -> web.Response:
-    return web.Response(
-        text=_PAGE.format(title=title, body=body),
-        content_type="text/html",
-        headers={"Content-Security-Policy": _POLICY, "Referrer-Policy": "no-referrer"},
-    )
 
 
 def _refuse_foreign(request: web.Request, origin: str) -> None:

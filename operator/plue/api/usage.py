@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from typing import Any
 
 from plue.api.callers import Verb, found_run, readable, require
 from plue.api.keys import ENGINE
@@ -10,10 +11,11 @@ from plue.api.models import ExtendBudget, UsageLineBody, UsageReport
 from plue.api.queries import UsageQuery
 from plue.api.routes import Call, Nothing, Outcome
 from plue.domain.budget import Amount, Scope
+from plue.domain.run import RunId
 from plue.errors import RejectedError
 from plue.store.usage import UsageLine
 
-__all__ = ["extend_budget", "get_run_usage", "get_usage"]
+__all__ = ["allow_more", "extend_budget", "get_run_usage", "get_usage"]
 
 _DEFAULT_DAYS = timedelta(days=30)
 
@@ -43,7 +45,15 @@ async def get_run_usage(call: Call[Nothing, Nothing]) -> Outcome:
 
 async def extend_budget(call: Call[Nothing, ExtendBudget]) -> Outcome:
     """Allow more, and let calls that wait for it go on."""
-    body, engine = call.body, call.request.app[ENGINE]
+    run = await allow_more(call, call.body)
+    return _report(await call.request.app[ENGINE].usage_of(run))
+
+
+async def allow_more(call: Call[Any, Any], body: ExtendBudget) -> RunId:
+    """Extend what *body* says of the run that the path names; return the run.
+
+    Raises RejectedError, ForbiddenError and NotFoundError.
+    """
     if not (body.usd or body.tokens or body.calls or body.seconds):
         raise RejectedError("say by how much: `usd`, `tokens`, `calls` or `seconds`", field="usd")
     scope = Scope(body.scope or ("run" if body.step is None else "step"))
@@ -54,8 +64,8 @@ async def extend_budget(call: Call[Nothing, ExtendBudget]) -> Outcome:
         # Runs of every namespace are counted there.
         await require(call.request, Verb.PATCH, None)
     extra = Amount(Decimal(str(body.usd)), body.tokens, body.calls, Decimal(str(body.seconds)))
-    await engine.extend_budget(run, extra, scope=scope, step=body.step or "")
-    return _report(await engine.usage_of(run))
+    await call.request.app[ENGINE].extend_budget(run, extra, scope=scope, step=body.step or "")
+    return run
 
 
 def _report(lines: Sequence[UsageLine]) -> UsageReport:

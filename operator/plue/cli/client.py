@@ -108,6 +108,10 @@ class Api:
             raise _problem(response)
         return response.json()
 
+    def page(self, path: str) -> str:
+        """Return the address of the server's page at *path*, for a browser."""
+        return f"{self._address().url}{path}"
+
     def text(self, path: str, **query: object) -> Iterator[str]:
         """Yield the text at *path* as it comes."""
         address = self._address()

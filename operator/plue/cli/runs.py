@@ -75,6 +75,10 @@ def view(run: Which = "latest", *, as_json: AsJson = False) -> None:
                 step.tail = "\n".join(_last_lines(api, detail["id"], step.name))
         asked = any(step["kind"] in {"llm", "agent"} for step in detail["steps"])
         used = api.get(f"/runs/{detail['id']}/usage") if asked else None
+        short = any(
+            step["state"] == "waiting" and step["reason"] == "Budget" for step in detail["steps"]
+        )
+        budgets = api.page(f"/runs/{detail['name']}/budget") if short else None
     if as_json:
         print(json.dumps(detail, indent=2))
         return
@@ -84,6 +88,8 @@ def view(run: Which = "latest", *, as_json: AsJson = False) -> None:
     print("\n".join(lines))
     if used is not None and used["lines"]:
         print("\n".join(usage_lines(used["lines"], ["step", "model"], used["cost_usd"])))
+    if budgets:
+        print(f"its budgets, in a browser: {budgets}")
     if hint:
         print(f"its output: {hint}")
 

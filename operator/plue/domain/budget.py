@@ -14,6 +14,7 @@ from typing import Literal
 __all__ = [
     "UNITS",
     "Amount",
+    "Books",
     "Budgets",
     "Counter",
     "Limit",
@@ -97,6 +98,32 @@ class Counter:
 
     used: Amount = Amount()
     extra: Amount = Amount()
+
+
+@dataclass(frozen=True, slots=True)
+class Books:
+    """A scope's books as people are shown them.
+
+    *used* is settled and *reserved* is not yet; *limit* is what it was before it was extended, as
+    the last call was checked. *step* names it where the scope is one.
+    """
+
+    scope: Scope
+    step: str
+    used: Amount
+    reserved: Amount
+    limit: Limit
+    extra: Amount
+
+    def limit_of(self, unit: Unit) -> Decimal | None:
+        """Return how much may be used in all; None: there is no limit."""
+        limit = getattr(self.limit, unit)
+        return None if limit is None else Decimal(limit) + _part(self.extra, unit)
+
+    def left_of(self, unit: Unit) -> Decimal:
+        """Return how much is left; zero also where there is no limit."""
+        taken = _part(self.used, unit) + _part(self.reserved, unit)
+        return max(Decimal(0), (self.limit_of(unit) or Decimal(0)) - taken)
 
 
 @dataclass(frozen=True, slots=True)

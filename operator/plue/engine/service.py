@@ -25,7 +25,7 @@ from plue.authoring.fetching import Fetched
 from plue.authoring.registry import Registry
 from plue.authoring.remotes import GitRequest
 from plue.authoring.results import Description, Planned, Rendered, WorkflowInfo
-from plue.domain.budget import Amount, Scope
+from plue.domain.budget import Amount, Books, Scope
 from plue.domain.clock import StoreClock
 from plue.domain.event import event_of
 from plue.domain.growth import GrownPlan
@@ -424,6 +424,11 @@ class Engine:
         if self.context.sessions is not None:
             self.context.sessions.budget_changed()
         self.context.database.tell("budget")
+
+    async def budgets_of(self, run: RunId) -> Sequence[Books]:
+        """Return the budgets that the run's calls are counted in today, from the narrowest."""
+        record = await self.context.runs.get(run)
+        return await self.context.usage.budgets_of(run, workflow=record.workflow)
 
     # ── read ─────────────────────────────────────────────────────────────────────────────────────
 

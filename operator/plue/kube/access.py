@@ -82,6 +82,10 @@ class ClusterAccess:
             raise _unauthenticated("the token is not valid for this API")
         return caller
 
+    def form_token(self, request: web.Request) -> str:
+        """Return the session's CSRF token; where there is none, nobody else can send forms."""
+        return "" if self._sessions is None else self._sessions.form_token(request)
+
     async def may(
         self, caller: Caller, verb: Verb, resource: Resource, namespace: str | None
     ) -> bool:

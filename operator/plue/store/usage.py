@@ -10,8 +10,10 @@ from typing import Any
 from plue.domain.budget import (
     UNITS,
     Amount,
+    Books,
     Budgets,
     Counter,
+    Limit,
     Scope,
     Shortage,
     shortage_of,
@@ -228,6 +230,26 @@ class UsageStore:
                 "seconds": extra.seconds,
             },
         )
+
+    async def budgets_of(self, run: RunId, *, workflow: str) -> Sequence[Books]:
+        """Return the books that calls of *run* are counted in today, from the narrowest.
+
+        There are none of what has not been asked for yet.
+        """
+        names = _names(run, "", workflow, datetime.now(UTC).date())
+        del names[Scope.STEP]
+        scopes = {"scopes": [s.value for s in names], "names": list(names.values())}
+        return [
+            Books(
+                Scope(row["scope"]),
+                row["step"],
+                Amount(*(max(row[unit] - row[f"reserved_{unit}"], 0) for unit in UNITS)),
+                Amount(*(row[f"reserved_{unit}"] for unit in UNITS)),
+                Limit(*(row[f"limit_{unit}"] for unit in UNITS)),
+                Amount(*(row[f"extra_{unit}"] for unit in UNITS)),
+            )
+            for row in await self._database.rows("budgets_of_run", {**scopes, "run": run})
+        ]
 
     async def of_run(self, run: RunId) -> list[UsageLine]:
         """Return what a run used, by step and model, in the order of first use."""

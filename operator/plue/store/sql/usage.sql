@@ -38,6 +38,32 @@ VALUES (%(scope)s, %(name)s, %(usd)s, %(tokens)s, %(calls)s, %(seconds)s)
        extra_seconds = b.extra_seconds + excluded.extra_seconds
 RETURNING scope;
 
+-- name: budgets_of_run
+-- The counters of these scopes and of the run's steps, with what open calls have reserved in each.
+WITH named AS (
+    SELECT scope, name, '' AS step FROM unnest(%(scopes)s::text[], %(names)s::text[]) AS s (scope, name)
+     UNION
+    SELECT 'step', run_id || '/' || name, name FROM workflow_steps WHERE run_id = %(run)s
+), reserved AS (
+    SELECT n.scope, n.name, sum(u.reserved_usd) AS usd, sum(u.reserved_tokens)::bigint AS tokens,
+           count(*) AS calls, sum(u.reserved_seconds) AS seconds
+      FROM llm_usage u,
+           LATERAL (VALUES ('step', u.run_id || '/' || u.step), ('run', u.run_id::text),
+                           ('workflow', u.day || '/' || u.workflow), ('day', u.day::text))
+                   AS n (scope, name)
+     WHERE u.state = 'reserved'
+     GROUP BY n.scope, n.name
+)
+SELECT b.scope, n.step, b.usd, b.tokens, b.calls, b.seconds,
+       COALESCE(r.usd, 0) AS reserved_usd, COALESCE(r.tokens, 0) AS reserved_tokens,
+       COALESCE(r.calls, 0) AS reserved_calls, COALESCE(r.seconds, 0) AS reserved_seconds,
+       b.limit_usd, b.limit_tokens, b.limit_calls, b.limit_seconds,
+       b.extra_usd, b.extra_tokens, b.extra_calls, b.extra_seconds
+  FROM named n
+  JOIN model_budgets b ON b.scope = n.scope AND b.name = n.name
+  LEFT JOIN reserved r ON r.scope = n.scope AND r.name = n.name
+ ORDER BY array_position(ARRAY['step', 'run', 'workflow', 'day'], b.scope), b.name;
+
 -- name: reserve_call
 -- Write a call with the most that it can use, and add that to the counters, which are locked.
 WITH added AS (
