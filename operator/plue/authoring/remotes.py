@@ -338,6 +338,13 @@ class Git:
 
 
 _NO_COMMIT: Final = "there is no such commit"
+_INSIDE: Final = "it gives only what a branch or a tag names"
+_GUESSES: Final = (
+    "fatal: Could not read from remote repository",
+    "Please make sure you have the correct access rights",
+    "and the repository exists.",
+)
+"""What git says at the end of every failure of ssh; what happened stands above it."""
 _MEANINGS: Final = (
     ("could not read Username", "it wants credentials, or others than these"),
     ("Authentication failed", "it refuses the credentials"),
@@ -348,6 +355,7 @@ _MEANINGS: Final = (
     ("/' not found", "there is no such repository, or it is not for these credentials"),
     ("epository not found", "there is no such repository, or it is not for these credentials"),
     ("does not appear to be a git repository", "there is no such repository"),
+    ("unadvertised object", _INSIDE),
     ("not our ref", _NO_COMMIT),
     ("no such remote ref", _NO_COMMIT),
     ("unable to update url base from redirection", "it is somewhere else now"),
@@ -363,9 +371,11 @@ _MEANINGS: Final = (
 def _failure(remote: Remote, said: str) -> RejectedError | UnavailableError:
     """Return what git's words mean: somebody must mend it, or it may go by itself."""
     lines = [line.strip() for line in said.splitlines() if line.strip()]
+    lines = [line for line in lines if not line.startswith(_GUESSES)] or lines
     last = (lines[-1] if lines else "git said nothing")[:300]
     for words, meaning in _MEANINGS:
         if words in said:
-            field = "ref" if meaning == _NO_COMMIT else "source.git"
-            return RejectedError(f"{remote.host}: {meaning} ({last})", field=field)
+            told = next((line for line in reversed(lines) if words in line), last)[:300]
+            field = "ref" if meaning in {_NO_COMMIT, _INSIDE} else "source.git"
+            return RejectedError(f"{remote.host}: {meaning} ({told})", field=field)
     return UnavailableError(f"{remote.host}: {last}")
