@@ -7,7 +7,7 @@ import psycopg
 from plue.store.migrations import migrate
 from plue.store.statements import SQL
 
-_PARAMETER = re.compile(r"%\((\w+)\)s")
+_PARAMETER = re.compile(r"%\((\w+)\)[sb]")
 
 
 async def test_every_statement_is_understood_by_postgres(postgres_dsn: str) -> None:

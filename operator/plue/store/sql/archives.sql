@@ -10,8 +10,8 @@ ON CONFLICT (blob, n) DO UPDATE SET made_at = now();
 -- name: keep_archive
 -- Make the archive whole; one row, or none when some of its pieces were removed meanwhile.
 INSERT INTO archives (blob, bytes, pieces)
-SELECT %(blob)s, %(bytes)s, %(pieces)s
- WHERE (SELECT count(*) FROM archive_pieces WHERE blob = %(blob)s) = %(pieces)s
+SELECT %(blob)s::text, %(bytes)s::bigint, %(pieces)s::integer
+ WHERE (SELECT count(*) FROM archive_pieces WHERE blob = %(blob)s::text) = %(pieces)s::integer
 ON CONFLICT (blob) DO UPDATE SET used_at = now() RETURNING blob;
 
 -- name: read_archive_piece
@@ -22,12 +22,12 @@ SELECT data FROM archive_pieces WHERE blob = %(blob)s AND n = %(n)s;
 -- One row: how many.
 WITH gone AS (
     DELETE FROM archives a
-     WHERE a.used_at < now() - %(unused)s
+     WHERE a.used_at < now() - %(unused)s::interval
        AND NOT EXISTS (SELECT FROM workflow_run_specs s WHERE s.workspace ->> 'blob' = a.blob)
     RETURNING a.blob
 ), pieces AS (
     DELETE FROM archive_pieces p
-     WHERE p.made_at < now() - %(unused)s
+     WHERE p.made_at < now() - %(unused)s::interval
        AND (p.blob IN (SELECT blob FROM gone)
             OR NOT EXISTS (SELECT FROM archives a WHERE a.blob = p.blob))
 )
