@@ -514,6 +514,17 @@ async def test_answers_tell_the_tightest_budget(postgres_dsn: str, tmp_path: Pat
         assert said == {"scope": "step", "unit": "calls", "limit": "4", "left": "3"}
 
 
+async def test_time_is_not_said_to_be_used_up_by_the_call_itself(
+    postgres_dsn: str, tmp_path: Path
+) -> None:
+    """The longest that a call may take is reserved, but an agent is told what is really left."""
+    limit = _budget(Scope.STEP, seconds=Decimal(170))
+    async with a_desk(postgres_dsn, tmp_path, **limit) as desk:
+        raw = await desk.client.messages.with_raw_response.create(**ASK)
+        said = json.loads(raw.headers["x-plue-budget"])
+        assert said == {"scope": "step", "unit": "seconds", "limit": "170", "left": "170"}
+
+
 # ── faults ───────────────────────────────────────────────────────────────────────────────────────
 
 

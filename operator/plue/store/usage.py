@@ -2,7 +2,7 @@
 
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -52,7 +52,10 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Reservation:
-    """A reserved call; *tightest* is the budget of which the smallest share is left after it."""
+    """A reserved call; *tightest* is the budget of which the smallest share is left after it.
+
+    Of time, what is left before it.
+    """
 
     id: str
     tightest: Shortage | None
@@ -167,7 +170,10 @@ class UsageStore:
                     "seconds": most.seconds,
                 },
             )
-        after = {scope: Counter(c.used + most, c.extra) for scope, c in counters.items()}
+        # The longest that a call may take is many times what it takes: who is told of that as used
+        # up would hurry for nothing.
+        likely = replace(most, seconds=Decimal(0))
+        after = {scope: Counter(c.used + likely, c.extra) for scope, c in counters.items()}
         return Reservation(call, tightest(budgets, after))
 
     async def settle(self, call: str, spend: Spend) -> bool:
