@@ -22,7 +22,7 @@ twice = pytest -q $(1) || { echo "… those that failed, once more"; pytest -q $
 on_a_node = @python -m cluster.bed status >/dev/null 2>&1; was_up=$$?; python -m cluster.bed up; \
 	{ $(call twice,$(1)); }; ended=$$?; test $$was_up = 0 || python -m cluster.bed down; exit $$ended
 
-.PHONY: help setup demo test test-played test-node test-chart fuzz faults e2e bench bench-cluster real-models lint fmt lock sbom crds cluster-up cluster-down cluster-shell clean
+.PHONY: help setup demo test test-played test-node test-chart fuzz faults e2e bench bench-cluster bench-finished real-models lint fmt lock sbom crds cluster-up cluster-down cluster-shell clean
 
 help:  ## Say what there is
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -105,6 +105,9 @@ bench: setup  ## Measure against the goals; ONLY=NAME,… some of it, OPTIONS=�
 
 bench-cluster: setup  ## Measure applied runs on the node that is up; COUNT=200
 	@PYTHONPATH=tests python -m cluster.bench $(COUNT)
+
+bench-finished: setup  ## Measure an operator beside finished runs, without a node; FINISHED=10000 RUNS=50
+	@PYTHONPATH=tests python -m cluster.finished $(or $(FINISHED),10000) $(or $(RUNS),50)
 
 lock: setup  ## Resolve the dependencies of pyproject.toml anew into requirements.lock
 	uv pip compile pyproject.toml --universal --extra local --extra kubernetes --group dev \

@@ -198,6 +198,14 @@ class Operator:
         """Whether its process has been started and has not ended."""
         return self._process is not None and self._process.poll() is None
 
+    def memory(self) -> tuple[int, int]:
+        """Return the resident memory of its process in bytes: now, and at its peak."""
+        assert self._process is not None
+        lines = Path(f"/proc/{self._process.pid}/status").read_text().splitlines()
+        found = dict(line.split(":", 1) for line in lines)
+        now, peak = (int(found[name].split()[0]) * 1024 for name in ("VmRSS", "VmHWM"))
+        return now, peak
+
     def start(self) -> None:
         """Start it and wait until it is ready."""
         self.begin()
