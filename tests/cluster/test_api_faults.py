@@ -1,6 +1,7 @@
 """A faulty API server, a database that is away, operators that die: nothing is lost or doubled."""
 
 import json
+import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -37,6 +38,8 @@ def ci(ctx):
 
 _AWAY = 503
 _LONGER_THAN_THE_LEASE = 12
+_A_MINUTE = float(os.environ.get("OUTAGE_SECONDS", "60"))
+"""How long the database is away, and two operators act at once; for one's own tries, another."""
 
 LONG = SHORT.replace("echo work", "echo work; sleep 60")
 
@@ -85,9 +88,11 @@ def _apply(cluster: Cluster, count: int, source: str = SHORT) -> list[str]:
 
 
 def _assert_each_ran_once(cluster: Cluster, operator: Operator, names: list[str]) -> None:
+    which = [f"wfr/{name}" for name in names]
+    cluster.kubectl("wait", "--for=condition=Complete", *which, "--timeout=110s")
+    found = {run["metadata"]["name"]: run for run in cluster.items("wfr", "default")}
     for name in names:
-        cluster.wait("condition=Complete", "wfr", name, 120)
-        kinds = [e["type"] for e in operator.events(cluster.get("wfr", name)["metadata"]["uid"])]
+        kinds = [e["type"] for e in operator.events(found[name]["metadata"]["uid"])]
         assert (kinds.count("step_started"), kinds.count("run_completed")) == (1, 1)
 
 
@@ -222,18 +227,25 @@ def _refuse(server: EmbeddedPostgres, dsn: str, *, refused: bool) -> None:
             connection.execute(ending, (conninfo_to_dict(dsn)["dbname"],))
 
 
-def test_database_away_for_a_while(
+def test_database_away_for_a_minute(
     bare: Cluster, behind: Operator, postgres_server: EmbeddedPostgres
 ) -> None:
-    """Without its database nothing is lost: what ran goes on, what was applied is run after it."""
-    running = _apply(bare, 2, SHORT.replace("echo work", "sleep 8; echo work"))
+    """Without its database nothing is lost: what ran goes on, what was applied is run after it.
+
+    One run ends meanwhile and one later; neither begins again.
+    """
+    running = _apply(bare, 1, SHORT.replace("echo work", "sleep 8; echo work"))
+    running += _apply(bare, 1, SHORT.replace("echo work", f"sleep {_A_MINUTE + 10}; echo work"))
     for name in running:
         bare.wait("jsonpath={.status.phase}=Running", "wfr", name)
     _refuse(postgres_server, behind.dsn, refused=True)
+    end = time.monotonic() + _A_MINUTE
     try:
         applied = _apply(bare, 2)
         for name in applied:
             bare.wait("jsonpath={.status.reason}=Unavailable", "wfr", name, 90)
+        time.sleep(max(0.0, end - time.monotonic()))  # the outage itself, which nothing ends
+        assert behind.is_alive
     finally:
         _refuse(postgres_server, behind.dsn, refused=False)
     _assert_each_ran_once(bare, behind, [*running, *applied])
@@ -263,13 +275,15 @@ def _ended(cluster: Cluster, names: list[str]) -> int:
     )
 
 
-def test_two_operators_for_a_while(bare: Cluster, behind: Operator, tmp_path: Path) -> None:
-    """Two at once, applied runs all the while, the active one killed: each run runs once."""
+def test_two_operators_for_a_minute(bare: Cluster, behind: Operator, tmp_path: Path) -> None:
+    """Two at once, runs applied all the while, the active one killed: each run runs once."""
     with operator_at(bare, behind.dsn, tmp_path, port=0) as second:
-        names = []
-        end = time.monotonic() + 20
+        names: list[str] = []
+        end = time.monotonic() + _A_MINUTE
         while time.monotonic() < end:
             names += _apply(bare, 2)
+            # One after the other, so that a minute's runs are not looked at for another.
+            bare.wait("condition=Complete", "wfr", names[-1], 60)
         behind.kill()
         names += _apply(bare, 4)
         _assert_each_ran_once(bare, second, names)
