@@ -18,6 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import psutil
 from cluster.operating import RUNNERS, Cluster
 
 from plue.errors import ConflictError, NotFoundError, UnavailableError
@@ -55,6 +56,10 @@ class PlayedNode:
         self.halted = threading.Event()
         """While it is set nothing is done, as on a node whose kubelet has stopped."""
         self.failure: BaseException | None = None
+        self.name = NODE
+        """The node that new pods come to."""
+        self.silent: set[str] = set()
+        """Nodes whose kubelet does nothing any more."""
 
     def __enter__(self) -> Self:
         """Start it."""
@@ -81,6 +86,16 @@ class PlayedNode:
         runner.is_told = quietly
         runner.process.kill()
 
+    def freeze(self, pod: str) -> list[psutil.Process]:
+        """Halt a pod's runner and its steps, as when its machine stops; return them."""
+        runner = psutil.Process(self._runners[pod].process.pid)
+        runner.suspend()  # first, so that it starts nothing more
+        halted = [runner, *runner.children(recursive=True)]
+        for process in halted[1:]:
+            with suppress(psutil.NoSuchProcess):
+                process.suspend()
+        return halted
+
     def _play(self) -> None:
         try:
             asyncio.run(self._forever())
@@ -97,13 +112,15 @@ class PlayedNode:
 
     async def _attend(self, api: ApiClient, pod: dict[str, Any]) -> None:
         name = pod["metadata"]["name"]
+        if pod["spec"].get("nodeName") in self.silent:
+            return
         # Whoever deletes or changes the pod meanwhile is seen at the next look.
         with suppress(NotFoundError, ConflictError, UnavailableError):
             if pod["metadata"].get("deletionTimestamp"):
                 await self._end(api, name)
             elif not pod["spec"].get("nodeName"):
                 if not pod["spec"].get("nodeSelector"):
-                    await _bind(api, name)
+                    await _bind(api, name, self.name)
             elif name not in self._runners:
                 if pod["status"].get("phase") == "Pending" and not _is_image_missing(pod):
                     await self._start(api, pod)
@@ -181,8 +198,8 @@ class PlayedNode:
         await api.delete(PODS, RUNNERS, name, grace=0)
 
 
-async def _bind(api: ApiClient, name: str) -> None:
-    target = {"apiVersion": "v1", "kind": "Node", "name": NODE}
+async def _bind(api: ApiClient, name: str, node: str) -> None:
+    target = {"apiVersion": "v1", "kind": "Node", "name": node}
     body = {
         "apiVersion": "v1",
         "kind": "Binding",

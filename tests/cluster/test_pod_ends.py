@@ -1,12 +1,16 @@
 """How pods end is what their runs say, within seconds: on a played node, with real API objects."""
 
 import json
+import time
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import psutil
 import pytest
 from cluster.operating import RUNNERS, Cluster, Operator, until, workflow_run
-from cluster.played import PlayedNode
+from cluster.played import NODE, PlayedNode
 
 LONG = """
 from plue import workflow
@@ -178,3 +182,98 @@ def test_pool_at_its_maximum_is_said(bare: Cluster, at_work: Operator) -> None:
     bare.kubectl("patch", "wfr", first, "--type=merge", "-p", '{"spec":{"cancel":true}}')
     bare.wait("condition=Complete", "wfr", waits, 60)
     bare.kubectl("delete", "rp", name, "-n", RUNNERS)
+
+
+NOTED = """
+from plue import workflow
+
+@workflow(timeout="10m", attempts=ATTEMPTS)
+def ci(ctx):
+    ctx.run("work", "echo once >> NOTES; test $(wc -l < NOTES) -ge 2 || sleep 400")
+"""
+
+_LEASE = 120.0
+_RENEWED = 40.0
+"""Seconds that a lease may be old when its runner falls silent."""
+
+
+def _say_of_node(cluster: Cluster, name: str, ready: str) -> None:
+    """Write what the node controller writes of a node."""
+    taints = [{"key": "node.kubernetes.io/unreachable", "effect": "NoExecute"}]
+    spec = {"taints": taints if ready == "Unknown" else None}
+    condition = {"type": "Ready", "status": ready, "reason": "NodeStatusUnknown"}
+    cluster.kubectl("patch", "node", name, "--type=merge", "-p", json.dumps({"spec": spec}))
+    status = json.dumps({"status": {"conditions": [condition]}})
+    cluster.kubectl("patch", "node", name, "--subresource=status", "--type=merge", "-p", status)
+
+
+def _runs_on(cluster: Cluster, pool: str, node: str) -> list[str]:
+    return [
+        pod["metadata"]["name"]
+        for pod in cluster.items("pod", RUNNERS, "-l", f"plue.dev/pool={pool}")
+        if pod["spec"].get("nodeName") == node and pod["status"].get("phase") == "Running"
+    ]
+
+
+def test_node_that_falls_silent(
+    bare: Cluster, at_work: Operator, node: PlayedNode, tmp_path: Path
+) -> None:
+    """Its idle pods are replaced elsewhere; its runs end, or begin anew, when their lease is over.
+
+    Nobody deletes its pods. What comes back with the node goes on with nothing.
+    """
+    lost = pool = f"silent-{uuid4().hex[:6]}"
+    bare.apply({"apiVersion": "v1", "kind": "Node", "metadata": {"name": lost}})
+    _say_of_node(bare, lost, "True")
+    node.name = lost
+    halted: list[psutil.Process] = []
+    try:
+        bare.pool(pool, warm=1, maximum=6)
+        runs, notes = [], [tmp_path / "one", tmp_path / "two"]
+        for attempts, file in enumerate(notes, start=1):
+            source = NOTED.replace("ATTEMPTS", str(attempts)).replace("NOTES", str(file))
+            runs.append(workflow_run(source, pool=pool))
+            bare.apply(runs[-1])
+        once, again = (run["metadata"]["name"] for run in runs)
+        for file in notes:
+            until("the step runs", file.exists)
+        until("a third one waits", lambda: len(_runs_on(bare, pool, lost)) == 3)
+        bare.wait("condition=Ready", "rp", pool, 60, RUNNERS)
+        node.name = NODE
+        node.silent.add(lost)
+        for pod in _runs_on(bare, pool, lost):
+            halted += node.freeze(pod)
+        _say_of_node(bare, lost, "Unknown")
+        silent_since = time.monotonic()
+        until("the idle pod is replaced", lambda: _runs_on(bare, pool, NODE), seconds=60)
+        until(
+            "its lease is over",
+            lambda: bare.get("wfr", once)["status"]["phase"] == "Failed",
+            seconds=240,
+        )
+        waited = time.monotonic() - silent_since
+        assert _LEASE - _RENEWED < waited < _LEASE + 60
+        found = bare.get("wfr", once)["status"]
+        assert found["reason"] == "NodeLost"
+        assert f"its node {lost} does not answer any more" in found["message"]
+        bare.wait("condition=Complete", "wfr", again, 120)
+        node.silent.discard(lost)
+        for process in halted:
+            with suppress(psutil.NoSuchProcess):
+                process.resume()
+        _say_of_node(bare, lost, "True")
+        until("its pods are gone", lambda: not _runs_on(bare, pool, lost), seconds=60)
+        psutil.wait_procs(halted, timeout=30)
+        assert not any(process.is_running() for process in halted)
+        assert bare.get("wfr", once)["status"]["reason"] == "NodeLost"
+        assert [file.read_text().split() for file in notes] == [["once"], ["once"] * 2]
+        events = at_work.events(bare.get("wfr", again)["metadata"]["uid"])
+        assert [e["type"] for e in events].count("run_completed") == 1
+    finally:
+        node.name = NODE
+        node.silent.discard(lost)
+        for process in halted:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        bare.kubectl("delete", "rp", pool, "-n", RUNNERS, "--wait=false")
+        bare.kubectl("delete", "node", lost, "--wait=false")

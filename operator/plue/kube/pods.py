@@ -219,7 +219,8 @@ class PodHost:
     def outdated(self, pool: str, template: str, born_before: datetime) -> Sequence[RunnerId]:
         """Return the pool's pods that are to be replaced when they are idle.
 
-        Those that were made from another template, or too long ago, or wait on a closed node.
+        Those that were made from another template, or too long ago, or wait on a node that is
+        closed or lost: what nobody hears of is no reserve.
         """
         return [
             runner
@@ -229,6 +230,7 @@ class PodHost:
                 pod["metadata"]["annotations"].get(TEMPLATE_ANNOTATION) != template
                 or datetime.fromisoformat(pod["metadata"]["creationTimestamp"]) < born_before
                 or self._nodes.is_closed(pod["spec"]["nodeName"])
+                or self._nodes.is_lost(pod["spec"]["nodeName"])
             )
         ]
 
