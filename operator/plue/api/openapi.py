@@ -101,6 +101,9 @@ def _responses(
         bodies[204] = {}
     problem = _content(PROBLEM_JSON, refs[Problem, "serialization"])
     bodies |= dict.fromkeys(_statuses(route, parameters), problem)
+    if route.uploads and "text/html" in route.produces:
+        # A page's form: what is wrong in its fields is said on the page.
+        bodies[422] = problem | content
     for status, model in route.also.items():
         bodies[status] = _content(JSON, refs[model, "serialization"])
     responses: dict[str, Any] = {}
