@@ -96,8 +96,9 @@ async def test_what_is_not_there_and_what_is_no_name(process: Process) -> None:
     for ask in (archives.check, archives.path):
         with pytest.raises(NotFoundError):
             await ask(ABSENT)
-        with pytest.raises(RejectedError):
-            await ask("../../etc/passwd")
+        for name in ("../../etc/passwd", "\0" * 64):
+            with pytest.raises(RejectedError):
+                await ask(name)
 
 
 async def test_damage_is_found(process: Process, database: Database) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing_extensions import override
 
 from plue.errors import NotFoundError, UnavailableError
-from plue.store.blobs import Blobs
+from plue.store.blobs import Blobs, check_name
 from plue.store.database import Database
 
 __all__ = ["Archives", "SharedArchives"]
@@ -69,14 +69,16 @@ class SharedArchives(Archives):
     async def put(self, chunks: AsyncIterable[bytes]) -> tuple[str, int]:
         blob, size = await self.blobs.put(chunks)
         for _ in range(_TRIES):
-            if await self._is_there(blob) or await self._share(blob, size):
+            if await self._pieces_of(blob) is not None or await self._share(blob, size):
                 return blob, size
         raise UnavailableError(
             "the archive was removed while it was stored", remedy="send it again"
         )
 
-    async def _is_there(self, blob: str) -> bool:
-        return await self._database.row("use_archive", {"blob": blob}) is not None
+    async def _pieces_of(self, blob: str) -> int | None:
+        """Say that the archive is used; return its number of pieces, None when it is not there."""
+        row = await self._database.row("use_archive", {"blob": blob})
+        return None if row is None else row["pieces"]
 
     async def _share(self, blob: str, size: int) -> bool:
         """Write the pieces, and then that they are all there; False when some were removed."""
@@ -92,8 +94,8 @@ class SharedArchives(Archives):
 
     @override
     async def check(self, blob: str) -> None:
-        if not await self._is_there(blob):
-            self.blobs.path(blob)  # says what is wrong with the name
+        check_name(blob)
+        if await self._pieces_of(blob) is None:
             raise NotFoundError(f"there is no blob {blob}")
 
     @override
@@ -110,10 +112,10 @@ class SharedArchives(Archives):
         return await asyncio.shield(coming)
 
     async def _bring(self, blob: str) -> Path:
-        row = await self._database.row("use_archive", {"blob": blob})
-        if row is None:
+        count = await self._pieces_of(blob)
+        if count is None:
             raise NotFoundError(f"there is no blob {blob}")
-        found, _ = await self.blobs.put(self._pieces(blob, row["pieces"]))
+        found, _ = await self.blobs.put(self._pieces(blob, count))
         if found != blob:
             raise UnavailableError(
                 f"blob {blob} is damaged in the database: its content is {found}",

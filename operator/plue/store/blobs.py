@@ -14,7 +14,7 @@ from typing import BinaryIO
 from plue.errors import NotFoundError, RejectedError, UnavailableError
 from plue.marks import Mark, reached
 
-__all__ = ["Blobs"]
+__all__ = ["Blobs", "check_name"]
 
 _SMALL_BYTES = 64 * 1024
 
@@ -100,14 +100,19 @@ class Blobs:
 
     def path(self, blob: str) -> Path:
         """Return where the archive lies. Raises NotFoundError, RejectedError for a bad name."""
-        if not _is_name(blob):
-            raise RejectedError("a blob's id is 64 hexadecimal digits", field="blob")
+        check_name(blob)
         path = self._folder / blob
         if not path.exists():
             raise NotFoundError(f"there is no blob {blob}")
         # Its age since the last use decides when it is removed.
         os.utime(path)
         return path
+
+
+def check_name(blob: str) -> None:
+    """Raise RejectedError when *blob* can be no archive's id."""
+    if not _is_name(blob):
+        raise RejectedError("a blob's id is 64 hexadecimal digits", field="blob")
 
 
 def _is_name(name: str) -> bool:
