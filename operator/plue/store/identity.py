@@ -22,8 +22,8 @@ async def incarnation_of(database: Database) -> UUID | None:
     try:
         row = await database.row("store_incarnation")
         settled = None
-        if row is not None and row["moved"]:
-            settled = await database.row("settle_store")
+        if row is not None and row["place"] != row["here"]:
+            settled = await database.row("settle_store", {"here": row["here"]})
             row = await database.row("store_incarnation")
     except InternalError as error:
         if isinstance(error.__cause__, psycopg.errors.UndefinedTable):
