@@ -8,7 +8,6 @@ the machine cannot give what they need they say why, and under ``CI=true`` that 
 
 import asyncio
 import json
-import os
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from uuid import uuid4
@@ -17,15 +16,15 @@ import psycopg
 import pytest
 import yaml
 from cluster.bed.__main__ import down, up
-from cluster.bed.control_plane import ControlPlane, Listening, control_programs
+from cluster.bed.control_plane import ControlPlane, without_a_node
 from cluster.bed.namespaces import network_of
 from cluster.bed.node import GATEWAY
 from cluster.bed.places import places
-from cluster.bed.processes import Processes
 from cluster.bed.say import BedError
 from cluster.bed.state import find_running
 from cluster.operating import RUNNERS, RUNTIME, Cluster, Operator, operator_at
 from cluster.played import PlayedNode
+from lacking import cannot
 from psycopg import sql
 
 from plue.errors import PlueError
@@ -59,33 +58,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items[:] = [item for item in items if item not in ours] + ours
 
 
-def cannot(why: str) -> None:
-    """Say that the machine cannot run a test; in CI that is a failure."""
-    if os.environ.get("CI") == "true":
-        pytest.fail(why)
-    pytest.skip(why)
-
-
 @pytest.fixture(scope="session")
 def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
     """Give an API server with our resources, and without a node."""
-    folder = tmp_path_factory.mktemp("control-plane")
-    processes = Processes(folder / "logs")
     try:
-        plane = ControlPlane(
-            folder,
-            programs=control_programs(places()),
-            processes=processes,
-            listening=Listening.anywhere(),
-        )
-        plane.start(node="none")
-        plane.start_controllers("namespace-controller", "garbage-collector-controller")
-        asyncio.run(_install(plane.kubeconfig))
-        yield plane
+        with without_a_node(tmp_path_factory.mktemp("control-plane")) as plane:
+            asyncio.run(_install(plane.kubeconfig))
+            yield plane
     except BedError as error:
         cannot(str(error))
-    finally:
-        processes.stop()
 
 
 @pytest.fixture(scope="session")
@@ -145,7 +126,6 @@ def cluster() -> Iterator[Cluster]:
         running = running or up(where)
     except BedError as error:
         cannot(str(error))
-        raise
     try:
         with network_of(running.init):
             node = Cluster(running.inner_kubeconfig, image=running.runner_image, gateway=GATEWAY)

@@ -16,9 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cluster.bed.control_plane import ControlPlane, Listening, control_programs
-from cluster.bed.places import places
-from cluster.bed.processes import Processes
+from cluster.bed.control_plane import without_a_node
 from cluster.counting import MEASURER, Counts, everybodys, ours
 from cluster.operating import RUNNERS, RUNTIME, Cluster, Operator, operator_at, until, workflow_run
 from cluster.played import PlayedNode
@@ -169,23 +167,12 @@ def _is_submitted(cluster: Cluster, name: str) -> bool:
 @contextmanager
 def nodeless(folder: Path) -> Iterator[Cluster]:
     """Give a cluster of an API server and a played node. Raises BedError."""
-    processes = Processes(folder / "logs")
-    try:
-        plane = ControlPlane(
-            folder,
-            programs=control_programs(places()),
-            processes=processes,
-            listening=Listening.anywhere(),
-        )
-        plane.start(node="none")
-        plane.start_controllers("namespace-controller", "garbage-collector-controller")
+    with without_a_node(folder) as plane:
         cluster = Cluster(str(plane.kubeconfig), image="played", gateway="127.0.0.1")
         cluster.install(Path(__file__).parents[2] / "crds")
         cluster.apply(*RUNTIME)
         with PlayedNode(cluster, folder / "node"):
             yield cluster
-    finally:
-        processes.stop()
 
 
 def main(count: int, runs: int) -> None:

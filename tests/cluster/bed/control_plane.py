@@ -11,15 +11,24 @@ import ssl
 import subprocess
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from cluster.bed.build import build_control
-from cluster.bed.places import Places
+from cluster.bed.places import Places, places
 from cluster.bed.processes import Processes, wait_for
 from cluster.bed.say import BedError
 
-__all__ = ["SERVICE_RANGE", "ControlPlane", "Listening", "control_programs", "write_kubeconfig"]
+__all__ = [
+    "SERVICE_RANGE",
+    "ControlPlane",
+    "Listening",
+    "control_programs",
+    "without_a_node",
+    "write_kubeconfig",
+]
 
 SERVICE_RANGE = "10.96.0.0/16"
 
@@ -192,6 +201,24 @@ class ControlPlane:
                 return bool(answer.status == 200)
         except (urllib.error.URLError, OSError):
             return False
+
+
+@contextmanager
+def without_a_node(folder: Path) -> Iterator[ControlPlane]:
+    """Give an API server of one's own that has no node, on free ports. Raises BedError."""
+    processes = Processes(folder / "logs")
+    try:
+        plane = ControlPlane(
+            folder,
+            programs=control_programs(places()),
+            processes=processes,
+            listening=Listening.anywhere(),
+        )
+        plane.start(node="none")
+        plane.start_controllers("namespace-controller", "garbage-collector-controller")
+        yield plane
+    finally:
+        processes.stop()
 
 
 def write_kubeconfig(path: Path, url: str, token: str) -> None:

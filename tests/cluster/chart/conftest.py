@@ -11,8 +11,8 @@ from cluster.bed.namespaces import network_of
 from cluster.bed.places import places
 from cluster.bed.say import BedError
 from cluster.bed.state import find_running
-from cluster.conftest import cannot
 from cluster.installed import Installed, NodeCluster, installed
+from lacking import cannot
 
 
 @pytest.fixture(scope="session")
