@@ -73,7 +73,7 @@ async def test_an_archive_goes_when_neither_a_run_nor_a_cache_uses_it(
     await keep(server, "k", of_cache, 5)
     for name in (of_run, of_cache, old, ".0123.part"):
         os.utime(tmp_path / "blobs" / name, (1, 1))
-    await archives_pass(context, blobs)
+    await archives_pass(context, server.engine.archives)
     assert names(tmp_path) == {of_run, of_cache, fresh}
 
 
@@ -99,7 +99,7 @@ async def test_caches_that_nobody_uses_go_after_a_week(
     async with await psycopg.AsyncConnection.connect(postgres_dsn, autocommit=True) as connection:
         await connection.execute("UPDATE caches SET used_at = now() - interval '8 days'")
     assert await found(server, "used")
-    await archives_pass(server.engine.context, blobs)
+    await archives_pass(server.engine.context, server.engine.archives)
     assert names(tmp_path) == {other}
     assert not await found(server, "old")
     assert await found(server, "used")
@@ -114,7 +114,7 @@ async def test_of_a_repository_the_least_used_go_first(server: Server) -> None:
         server, "k", await asyncio.to_thread(made, blobs, "y"), 90, replace(SCOPE, repository="y")
     )
     assert await found(server, "k0")
-    await archives_pass(server.engine.context, blobs)
+    await archives_pass(server.engine.context, server.engine.archives)
     assert [await found(server, f"k{number}") for number in range(3)] == [True, False, True]
 
 
