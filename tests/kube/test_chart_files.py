@@ -7,6 +7,8 @@ from pathlib import Path
 
 import yaml
 
+from plue.authoring.remotes import MOST_BYTES
+from plue.kube.evaluating import CLONES_AT_ONCE, FETCHES_AT_ONCE
 from plue.resources.__main__ import files
 
 ROOT = Path(__file__).parents[2]
@@ -57,3 +59,10 @@ def test_every_test_that_the_threat_model_names_is_there() -> None:
         assert not case or f'id="{case}"' in code, case
     for pattern in re.findall(r"`(tests/[\w/*.]+\.py)`", text):
         assert list(ROOT.glob(pattern)), pattern
+
+
+def test_the_evaluators_folder_holds_what_it_may_make_at_once() -> None:
+    """Clones with their files and archives, and fetches: a limit below that evicts good work."""
+    limit = yaml.safe_load((CHART / "values.yaml").read_text())["evaluator"]["tmpSizeLimit"]
+    at_once = 4 * CLONES_AT_ONCE + FETCHES_AT_ONCE
+    assert int(limit.removesuffix("Gi")) * 1024**3 >= at_once * MOST_BYTES

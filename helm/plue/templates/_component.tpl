@@ -137,7 +137,7 @@ spec:
                   expirationSeconds: {{ .expirationSeconds }}
         {{- end }}
         - name: tmp
-          emptyDir: {}
+          emptyDir: {{ with .values.tmpSizeLimit }}{sizeLimit: {{ . }}}{{ else }}{}{{ end }}
 {{- if and $root.Values.podDisruptionBudgets.enabled (gt (int .values.replicas) 1) }}
 ---
 apiVersion: policy/v1

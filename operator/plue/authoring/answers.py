@@ -8,9 +8,9 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic_core import from_json, to_json
 
 from plue.authoring.codes import EXPLANATIONS, Code
-from plue.authoring.results import Diagnostic, Planned, Trigger, WorkflowInfo
+from plue.authoring.results import Diagnostic, Planned, Trigger, WorkflowInfo, read_as
 from plue.domain.growth import answer_of
-from plue.errors import InternalError
+from plue.errors import InternalError, UnavailableError
 from plue.wire.plan import Plan, Text
 
 __all__ = ["diagnostic_of", "digest_of", "ended", "info_of", "parsed_answer", "planned_of"]
@@ -58,29 +58,43 @@ def parsed_answer(body: bytes) -> dict[str, Any]:
 def diagnostic_of(item: Mapping[str, Any]) -> Diagnostic:
     """Return a diagnostic as the evaluator wrote it."""
     related = item.get("related")
-    return Diagnostic(
-        **{**item, "related": (str(related[0]), int(related[1])) if related else None}
+    return read_as(
+        Diagnostic,
+        {**item, "related": (str(related[0]), int(related[1])) if related else None},
     )
 
 
 def info_of(item: Mapping[str, Any]) -> WorkflowInfo:
     """Return what a workflow declares."""
-    return WorkflowInfo(
-        **{
+    return read_as(
+        WorkflowInfo,
+        {
             **item,
             "triggers": [Trigger(t["kind"], t["options"]) for t in item["triggers"]],
             "env": _TEXTS.validate_python(item["env"]),
-        }
+        },
     )
 
 
 def planned_of(answer: Mapping[str, Any]) -> Planned:
-    """Return a stage of a plan. Raises InternalError when it is not valid."""
+    """Return a stage of a plan. Raises InternalError when it is not valid.
+
+    A field of it that is not known here is something that we would not do. So it is not left out
+    but waited for, until who reads it is as new as who wrote it: raises UnavailableError. Since a
+    plan holds no field at its default, plans that use nothing new do not wait.
+    """
     plan = None
     if answer["plan"] is not None:
         try:
             plan = Plan.model_validate(answer["plan"])
         except ValidationError as error:
+            unknown = [one["loc"] for one in error.errors() if one["type"] == "extra_forbidden"]
+            if unknown:
+                field = ".".join(str(part) for part in unknown[0])
+                raise UnavailableError(
+                    f"the evaluator is of a newer version: its plan has {field}",
+                    remedy="bring this server to the evaluator's version; the chart's upgrade does",
+                ) from error
             raise InternalError(f"the evaluator made a plan that is not valid: {error}") from error
         plan = plan.model_copy(update={"digest": digest_of(plan)})
     return Planned(

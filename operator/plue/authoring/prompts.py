@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 from plue.authoring.answers import diagnostic_of, ended, parsed_answer
 from plue.authoring.config import config_of
 from plue.authoring.imports import prompt_files
-from plue.authoring.results import Description, Diagnostic, PromptInfo, Rendered
+from plue.authoring.results import Description, Diagnostic, PromptInfo, Rendered, read_as
 from plue.authoring.sources import content_key
 
 __all__ = ["PromptParser", "render_prompt"]
@@ -75,7 +75,7 @@ class PromptParser:
         if isinstance(answer, str):
             return answer
         return Description(
-            prompts=[PromptInfo(**item) for item in answer["prompts"]],
+            prompts=[read_as(PromptInfo, item) for item in answer["prompts"]],
             diagnostics=_diagnostics(answer),
         )
 
@@ -93,7 +93,7 @@ async def render_prompt(
     info = answer["prompt"]
     return Rendered(
         answer["text"],
-        None if info is None else PromptInfo(**info),
+        None if info is None else read_as(PromptInfo, info),
         answer["inputs"],
         _diagnostics(answer),
     )

@@ -1,8 +1,15 @@
-"""What the evaluator answers: workflows, plans and diagnostics, as frozen values."""
+"""What the evaluator answers: workflows, plans and diagnostics, as frozen values.
 
+During an upgrade an evaluator of another version answers. What these say is told, not done: a
+field that is not known here is left out, and a new one needs a default. A plan is another matter,
+see ``authoring.answers.planned_of``.
+"""
+
+import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from pydantic import JsonValue
 
@@ -17,7 +24,10 @@ __all__ = [
     "Rendered",
     "Trigger",
     "WorkflowInfo",
+    "read_as",
 ]
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,3 +145,14 @@ class Planned:
     diagnostics: Sequence[Diagnostic] = ()
     printed: str = ""
     why: Mapping[str, Sequence[Answer]] = field(default_factory=dict)
+
+
+def read_as(kind: type[_T], item: Mapping[str, Any]) -> _T:
+    """Return *item* as a dataclass of this version; what else it says is left out."""
+    known = _names(kind)
+    return kind(**{name: value for name, value in item.items() if name in known})
+
+
+@functools.cache
+def _names(kind: type[Any]) -> frozenset[str]:
+    return frozenset(one.name for one in dataclasses.fields(kind))

@@ -3,11 +3,10 @@
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
 from typing import Any, TextIO
 
 from plue.authoring.render import render
-from plue.authoring.results import Diagnostic
+from plue.authoring.results import Diagnostic, read_as
 
 __all__ = ["diagnostic_text", "from_problem"]
 
@@ -20,5 +19,4 @@ def diagnostic_text(found: Sequence[Diagnostic], stream: TextIO | None = None) -
 
 def from_problem(found: Sequence[Mapping[str, Any]]) -> list[Diagnostic]:
     """Return the diagnostics that a server's answer carries; what we do not know is left out."""
-    known = {one.name for one in fields(Diagnostic)}
-    return [Diagnostic(**{k: v for k, v in one.items() if k in known}) for one in found]
+    return [read_as(Diagnostic, one) for one in found]

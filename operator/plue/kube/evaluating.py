@@ -3,6 +3,9 @@
 The server has a token to be asked with and nothing else: no Kubernetes token, no database. What
 it is asked is what `authoring.evaluator` would ask its own process, byte for byte, so that an
 evaluation there and one at home cannot differ.
+
+During an upgrade the two sides are of different versions. What an answer tells beyond what is
+known here is left out; what a request asks beyond that is not answered, and asked again later.
 """
 
 import asyncio
@@ -21,10 +24,11 @@ from plue.authoring.cloning import Clone
 from plue.authoring.evaluator import Evaluator, Isolation, body_of
 from plue.authoring.fetching import Fetched
 from plue.authoring.remotes import GitRequest
+from plue.authoring.results import read_as
 from plue.errors import PlueError, RejectedError, UnavailableError
 from plue.wire.plan import Step
 
-__all__ = ["RemoteEvaluator", "evaluator_app"]
+__all__ = ["CLONES_AT_ONCE", "FETCHES_AT_ONCE", "RemoteEvaluator", "evaluator_app"]
 
 _ASK: Final = "/v1/ask"
 _FETCH: Final = "/v1/fetch"
@@ -42,10 +46,10 @@ _MAX_BYTES: Final = 32 * 1024 * 1024
 _AT_ONCE: Final = 64
 """Requests that may wait for one of the evaluator's children; more are turned away."""
 
-_FETCHES_AT_ONCE: Final = 8
+FETCHES_AT_ONCE: Final = 8
 """Each is a git process, with a repository of its own on the disk meanwhile."""
 
-_CLONES_AT_ONCE: Final = 4
+CLONES_AT_ONCE: Final = 4
 """Each has a whole tree on the disk meanwhile, and its archive."""
 
 
@@ -67,8 +71,8 @@ class _Served:
         self._evaluator = evaluator
         self._expected = f"Bearer {token}".encode()
         self._asking = asyncio.Semaphore(_AT_ONCE)
-        self._fetching = asyncio.Semaphore(_FETCHES_AT_ONCE)
-        self._cloning = asyncio.Semaphore(_CLONES_AT_ONCE)
+        self._fetching = asyncio.Semaphore(FETCHES_AT_ONCE)
+        self._cloning = asyncio.Semaphore(CLONES_AT_ONCE)
 
     async def ask(self, request: web.Request) -> web.Response:
         asked = await self._asked(request)
@@ -191,7 +195,7 @@ class RemoteEvaluator(Evaluator):
         patience = aiohttp.ClientTimeout(total=_FETCH_SECONDS, sock_connect=3)
         status, _, said = await self._post(_FETCH, json.dumps(asdict(request)).encode(), patience)
         if status == web.HTTPOk.status_code:
-            return Fetched(**json.loads(said))
+            return read_as(Fetched, json.loads(said))
         raise _not_had(status, said)
 
     @override
@@ -235,7 +239,10 @@ class RemoteEvaluator(Evaluator):
 def _not_had(status: int, said: bytes) -> PlueError:
     """Return why a repository could not be had."""
     if status == web.HTTPUnprocessableEntity.status_code:
-        return RejectedError(**json.loads(said))
+        problem = json.loads(said)
+        return RejectedError(
+            problem["message"], field=problem.get("field"), remedy=problem.get("remedy")
+        )
     return _refused(status, said)
 
 
