@@ -184,6 +184,32 @@ def test_pool_at_its_maximum_is_said(bare: Cluster, at_work: Operator) -> None:
     bare.kubectl("delete", "rp", name, "-n", RUNNERS)
 
 
+def test_pool_whose_runners_are_on_a_lost_node_says_so(
+    bare: Cluster, at_work: Operator, node: PlayedNode
+) -> None:
+    """A runner that nobody hears of counts, so no other may be made; the pool names its node."""
+    lost = pool = f"lost-{uuid4().hex[:6]}"
+    bare.apply({"apiVersion": "v1", "kind": "Node", "metadata": {"name": lost}})
+    _say_of_node(bare, lost, "True")
+    node.name = lost
+    try:
+        bare.pool(pool, warm=1, maximum=1)
+        bare.wait("condition=Ready", "rp", pool, 60, RUNNERS)
+        node.name = NODE
+        node.silent.add(lost)
+        _say_of_node(bare, lost, "Unknown")
+        told = f"there are 1, the maximum; 1 of them on nodes that do not answer any more: {lost}"
+        until("it is said", lambda: told in str(bare.get("rp", pool, RUNNERS)["status"]))
+        node.silent.discard(lost)
+        _say_of_node(bare, lost, "True")
+        bare.wait("condition=Ready", "rp", pool, 60, RUNNERS)
+    finally:
+        node.name = NODE
+        node.silent.discard(lost)
+        bare.kubectl("delete", "rp", pool, "-n", RUNNERS, "--wait=false")
+        bare.kubectl("delete", "node", lost, "--wait=false")
+
+
 NOTED = """
 from plue import workflow
 

@@ -9,8 +9,9 @@ import pytest
 from plue.domain.run import RunDetails, RunId, RunnerId, RunView, StepView
 from plue.kube.conditions import Fact, conditions_of
 from plue.kube.nodes import Nodes
-from plue.kube.pod_state import PodEnd, end_of, shortage_of
+from plue.kube.pod_state import PodEnd, Shortage, end_of, shortage_of
 from plue.kube.pod_template import PoolIdentity, RunnerPlacing, runner_pod, template_hash
+from plue.kube.pools import at_maximum
 from plue.kube.run_status import status_of
 from plue.resources.parts import ConditionType
 from plue.resources.runner_pool import PodOverlay, RunnerPoolSpec
@@ -293,3 +294,43 @@ def test_node_is_lost_when_nobody_hears_of_it(
     assert bool(told) == any(expected)
     nodes.saw(_node("a"), deleted=False)
     assert (nodes.is_lost("a"), nodes.is_closed("a")) == (False, False)
+
+
+def test_nodes_that_are_gone_are_forgotten_when_no_pod_needs_them() -> None:
+    """Not before the second look, nor while a pod is there: what is told late finds them lost."""
+    nodes = Nodes()
+    for name in ("gone", "used", "silent", "came-back"):
+        body = _node(name, ready="Unknown" if name == "silent" else "True", closed=name == "gone")
+        nodes.saw(body, deleted=name != "silent")
+    nodes.forget({"used"})
+    assert all(nodes.is_lost(name) for name in ("gone", "used", "silent", "came-back"))
+    nodes.saw(_node("came-back"), deleted=False)
+    nodes.saw(_node("came-back"), deleted=True)
+    nodes.forget({"used"})
+    assert [nodes.is_lost(name) for name in ("gone", "used", "silent")] == [False, True, True]
+    assert not nodes.is_closed("gone")
+    assert nodes.is_lost("came-back")  # gone anew since the first look
+    nodes.forget(())
+    assert [nodes.is_lost(name) for name in ("used", "silent")] == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("lost", "expected"),
+    [
+        pytest.param({}, "there are 3, the maximum", id="all-well"),
+        pytest.param(
+            {"b": 1, "a": 2},
+            "there are 3, the maximum; 3 of them on nodes that do not answer any more: a, b",
+            id="two-lost",
+        ),
+        pytest.param(
+            {f"n{i}": 1 for i in range(7)},
+            "there are 3, the maximum; 7 of them on nodes that do not answer any more:"
+            " n0, n1, n2, n3, n4, …",
+            id="many-lost",
+        ),
+    ],
+)
+def test_full_pool_says_which_runners_nobody_hears_of(lost: dict[str, int], expected: str) -> None:
+    """Their nodes are named, some of many."""
+    assert Shortage("AtMaximum", expected) == at_maximum(3, lost)

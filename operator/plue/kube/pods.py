@@ -7,7 +7,7 @@ seen ended, or when the API server says that there never was one.
 
 import asyncio
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -214,6 +214,7 @@ class PodHost:
         for runner in await self.unknown(sorted(since - listed)):
             if (known := self._pods.get(runner)) is not None:
                 self._vanish(runner, known)
+        self._nodes.forget({pod["spec"]["nodeName"] for pod in self._pods.values()})
         self.on_change()
 
     def outdated(self, pool: str, template: str, born_before: datetime) -> Sequence[RunnerId]:
@@ -265,6 +266,16 @@ class PodHost:
                 if found is not None:
                     return found
         return None
+
+    def on_lost_nodes(self, pool: str) -> Mapping[str, int]:
+        """Return how many of the pool's pods nobody hears of, by their node."""
+        return Counter(
+            pod["spec"]["nodeName"]
+            for pod in self._pods.values()
+            if pod["metadata"]["labels"].get(POOL_LABEL) == pool
+            and end_of(pod) is None
+            and self._nodes.is_lost(pod["spec"]["nodeName"])
+        )
 
     def _standing(self, runner: RunnerId, pod: Json) -> SeenRunner:
         end = end_of(pod)

@@ -21,7 +21,7 @@ from plue.kube.pods import PodHost
 from plue.resources.parts import ConditionType
 from plue.resources.runner_pool import RunnerPoolSpec
 
-__all__ = ["Pools"]
+__all__ = ["Pools", "at_maximum"]
 
 _log = structlog.get_logger(__name__)
 
@@ -30,6 +30,8 @@ _PASSING = frozenset({"Starting", "AtMaximum", "ApiUnavailable"})
 
 _SPARE = timedelta(seconds=60)
 """What a pod may live longer than its run can take, so that the run's own timeout is first."""
+
+_NODES_SAID = 5
 
 _SURGE = 4
 """A quarter of a pool's warm runners is replaced at a time when its template changes."""
@@ -174,7 +176,10 @@ class Pools:
             "templateHash": template_hash(spec, self._host.placing),
         }
         full = len(states) >= spec.max
-        fact = _readiness(counts, spec, full=full, shortage=self._host.shortage(known.name))
+        shortage = self._host.shortage(known.name)
+        if shortage is None and full:
+            shortage = at_maximum(spec.max, self._host.on_lost_nodes(known.name))
+        fact = _readiness(counts, spec, shortage=shortage)
         await self._report(known, fact, counts)
 
     async def _report(self, known: Known, ready: Fact, counts: dict[str, object]) -> None:
@@ -209,8 +214,20 @@ class Pools:
                 )
 
 
+def at_maximum(maximum: int, lost: Mapping[str, int]) -> Shortage:
+    """Return why a full pool is short; *lost* says of how many of its pods nobody hears, by node.
+
+    Such a pod counts until it is known to have ended: its containers may be at work.
+    """
+    message = f"there are {maximum}, the maximum"
+    if lost:
+        nodes = ", ".join(sorted(lost)[:_NODES_SAID]) + (", …" if len(lost) > _NODES_SAID else "")
+        message += f"; {sum(lost.values())} of them on nodes that do not answer any more: {nodes}"
+    return Shortage("AtMaximum", message)
+
+
 def _readiness(
-    counts: Mapping[str, object], spec: RunnerPoolSpec, *, full: bool, shortage: Shortage | None
+    counts: Mapping[str, object], spec: RunnerPoolSpec, *, shortage: Shortage | None
 ) -> Fact:
     warm = counts["warm"]
     if isinstance(warm, int) and warm >= spec.warm:
@@ -218,6 +235,4 @@ def _readiness(
     missing = f"{warm} of {spec.warm} runners wait"
     if shortage is not None:
         return Fact.unready(shortage.reason, f"{missing}: {shortage.message}")
-    if full:
-        return Fact.unready("AtMaximum", f"{missing}; there are {spec.max}, the maximum")
     return Fact.unready("Starting", missing)
