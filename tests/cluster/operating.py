@@ -243,11 +243,12 @@ class Operator:
             self._process = None
 
     def stop(self) -> None:
-        """End it cleanly."""
+        """Tell it to end; it does so cleanly, within seconds."""
         if self._process is not None:
             self._process.send_signal(signal.SIGTERM)
-            self._process.wait(timeout=30)
+            code = self._process.wait(timeout=30)
             self._process = None
+            assert code == 0, self.log[-3000:]
 
     def _check(self) -> None:
         assert self._process is not None

@@ -184,7 +184,7 @@ def running(command: str, kubeconfig: Path, folder: Path, **settings: str) -> It
         yield
     finally:
         process.send_signal(signal.SIGTERM)
-        process.wait(timeout=30)
+        assert process.wait(timeout=30) == 0, log.read_text(errors="replace")[-3000:]
 
 
 @pytest.fixture(scope="module")

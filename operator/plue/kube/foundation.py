@@ -8,7 +8,6 @@ import asyncio
 import contextlib
 import logging
 import os
-import signal
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from datetime import timedelta
 from typing import Protocol
@@ -32,6 +31,7 @@ from plue.kube.evaluating import RemoteEvaluator
 from plue.kube.login import Login
 from plue.kube.secrets import ClusterSecrets
 from plue.kube.settings import OperatorOptions, address_of, reach_of
+from plue.kube.signals import end_at_signals
 from plue.store.archives import SharedArchives
 from plue.store.blobs import Blobs
 from plue.store.database import Database
@@ -249,14 +249,26 @@ def run_server(server: Server) -> int:
 
 
 async def _live(server: Server) -> int:
-    stop = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    await server.start()
-    spare_what_is_there()
-    await server.run(stop)
+    stop = end_at_signals()
+    if await _start(server, stop):
+        spare_what_is_there()
+        await server.run(stop)
     await server.close()
     if not stop.is_set():
         _log.error("server_ended", remedy="the process ends, so that it is started anew")
         return 1
     return 0
+
+
+async def _start(server: Server, stop: asyncio.Event) -> bool:
+    """Start it unless *stop* comes first: a start may wait for minutes, as for a database."""
+    starting = asyncio.create_task(server.start(), name="start")
+    stopping = asyncio.create_task(_set(stop))
+    try:
+        await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if starting.done():
+            await starting
+            return True
+        return False
+    finally:
+        await end_tasks([starting, stopping])

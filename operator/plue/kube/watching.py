@@ -7,7 +7,7 @@ object. What it does not tell of, deletions during a gap of the watch, our own l
 import asyncio
 import functools
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -20,6 +20,7 @@ from kopf._cogs.clients import watching as kopf_watching
 from plue.ending import end_tasks
 from plue.kube.login import Login
 from plue.kube.pod_template import POOL_LABEL
+from plue.kube.signals import take_signals_back
 from plue.resources.crds import GROUP, RUNNER_POOL, VERSION, WORKFLOW, WORKFLOW_RUN, Kind
 
 __all__ = ["Saw", "watch"]
@@ -122,7 +123,7 @@ async def _operate(
     sessions: list[aiohttp.ClientSession] = []
     _register_login(registry, login, sessions)
     try:
-        await kopf.operator(
+        tasks = await kopf.spawn_tasks(
             registry=registry,
             settings=_settings(),
             standalone=True,  # a Lease elects; kopf's peering would freeze everybody
@@ -131,9 +132,30 @@ async def _operate(
             stop_flag=stop,
             ready_flag=ready,
         )
+        take_signals_back()  # before the loop turns: no signal comes to kopf
+        await _until_one_ends(tasks)
     finally:
         for session in sessions:
             await session.close()
+
+
+async def _until_one_ends(tasks: Collection[asyncio.Task[None]]) -> None:
+    """Return when one of kopf's root tasks and then all have ended. Raises what one of them raised.
+
+    Instead of ``kopf.run_tasks``, which takes every task of the process for one of kopf's: it
+    waits 5 s for them to end, and then cancels them, the engine's too.
+    """
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        # Once: it tidies up when it is cancelled, and a second time breaks that off.
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks, timeout=_END_WITHIN)
+        await end_tasks(tasks)
+    for task in tasks:
+        if not task.cancelled():
+            task.result()
 
 
 def _settings() -> kopf.OperatorSettings:
@@ -147,6 +169,7 @@ def _settings() -> kopf.OperatorSettings:
     settings.queueing.idle_timeout = _WORKER_STAYS
     settings.networking.request_timeout = 30
     settings.execution.default_backoff = 2
+    settings.process.ultimate_exiting_timeout = None  # whoever started us sees to that
     return settings
 
 
