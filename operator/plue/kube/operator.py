@@ -184,6 +184,7 @@ class Operator:
                 namespace=self._options.namespace,
                 workflows=lambda body, gone: workflows.saw(body, deleted=gone),
                 runs=lambda body, gone: runs.saw(body, deleted=gone),
+                ended_runs=runs.took,
                 pools=lambda body, gone: pools.saw(body, deleted=gone),
                 pods=lambda body, gone: host.saw(body, deleted=gone),
                 nodes=lambda body, gone: self._nodes.saw(body, deleted=gone),

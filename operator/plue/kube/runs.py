@@ -65,8 +65,7 @@ class _Run:
 
     @property
     def has_ended(self) -> bool:
-        phase = self.known.status.get("phase")
-        return phase is not None and Phase(phase).is_end
+        return _is_end(self.known.status)
 
 
 class Runs:
@@ -121,7 +120,18 @@ class Runs:
                 self._look(uid)
         elif body["metadata"]["resourceVersion"] != run.known.version and not run.has_ended:
             renew(run.known, body)
+            _slim(run)  # where another operator acts, ours is not the report that ends it
             self._look(uid)
+
+    def took(self, body: Mapping[str, Any]) -> bool:
+        """Take in a run of a list if it has ended; False, and nothing done, for any other.
+
+        It overtakes what kopf still has to tell of the same run, and may: an end is final.
+        """
+        if not _is_end(body.get("status") or {}):
+            return False
+        self.saw(body, deleted=False)
+        return True
 
     def identities(self) -> Mapping[str, tuple[str, str]]:
         """Return UID → (namespace, name) of all runs that are known."""
@@ -212,6 +222,7 @@ class Runs:
 
     async def _reconcile(self, uid: str, run: _Run) -> None:
         if run.has_ended:
+            _slim(run)  # that it has ended may have been read after a conflict
             await self._expire(run)
             return
         # Who has a runId was submitted, perhaps by an operator before us.
@@ -324,6 +335,11 @@ class Runs:
             return
         known = run.known
         await self._api.delete(RUNS, known.namespace, known.name, uid=known.uid)
+
+
+def _is_end(status: Mapping[str, Any]) -> bool:
+    phase = status.get("phase")
+    return phase is not None and Phase(phase).is_end
 
 
 def _slim(run: _Run) -> None:
