@@ -6,7 +6,6 @@ see ``authoring.answers.planned_of``.
 """
 
 import dataclasses
-import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
@@ -149,10 +148,5 @@ class Planned:
 
 def read_as(kind: type[_T], item: Mapping[str, Any]) -> _T:
     """Return *item* as a dataclass of this version; what else it says is left out."""
-    known = _names(kind)
+    known = {one.name for one in dataclasses.fields(kind)}  # type: ignore[arg-type]
     return kind(**{name: value for name, value in item.items() if name in known})
-
-
-@functools.cache
-def _names(kind: type[Any]) -> frozenset[str]:
-    return frozenset(one.name for one in dataclasses.fields(kind))

@@ -115,7 +115,7 @@ def _stand_between() -> None:
         takes = _of_lists.get({}).get(resource.plural)
         try:
             async for event in kopfs(**how):
-                if takes is None or not _is_of_list(event) or not takes(event["object"]):
+                if takes is None or not _is_taken(event, takes):
                     yield event
         except errors.APIClientError as error:
             if error.status != HTTPStatus.GONE:
@@ -125,9 +125,9 @@ def _stand_between() -> None:
     kopf_watching.continuous_watch = patient
 
 
-def _is_of_list(event: object) -> bool:
-    """Return whether kopf read it in a list; beside events its stream has marks."""
-    return isinstance(event, dict) and event["type"] is None
+def _is_taken(event: Any, takes: Takes) -> bool:
+    """Offer what kopf read in a list; beside events its stream has marks."""
+    return isinstance(event, dict) and event["type"] is None and takes(event["object"])
 
 
 async def _say(begun: Sequence[asyncio.Event], ready: asyncio.Event) -> None:
