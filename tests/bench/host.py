@@ -159,7 +159,7 @@ async def _serve(dsn: str, folder: Path, warm: int, maximum: int) -> None:
         local_tree=None,
         limits=ApiLimits(unread=UNREAD),
     )
-    http = aiohttp.ClientSession()
+    http = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
     models = _models(http, os.environ.get("BENCH_MODELS", ""))
     gateway = Gateway(engine=engine, models=models)
     servers, urls = [], []

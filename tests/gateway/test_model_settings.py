@@ -1,5 +1,6 @@
 """Model settings of a server: the file, the line of budgets, and the key's place."""
 
+import asyncio
 import json
 import re
 from contextlib import AsyncExitStack
@@ -169,3 +170,27 @@ async def test_an_identity_token_alone_is_not_enough(
     assert credentials is not None
     with pytest.raises(UnavailableError, match="identity token"):
         await credentials()
+
+
+async def test_more_streams_than_a_hundred_go_on_at_once() -> None:
+    """No call waits for another's connection: the provider sees all of them before one ends."""
+    calls = 130
+    together = asyncio.Barrier(calls)
+
+    async def answer(_: web.Request) -> web.Response:
+        await together.wait()
+        return web.Response(text="{}")
+
+    app = web.Application()
+    app.router.add_post("/v1/messages", answer)
+    async with TestServer(app) as server, AsyncExitStack() as parts, asyncio.timeout(20):
+        url, key = str(server.make_url("/")), {"ANTHROPIC_API_KEY": "key"}
+        found = await models_with(settings_of(read_file(None), ""), key, parts, base_url=url)
+        provider = found.provider
+        assert provider is not None
+
+        async def ask() -> int:
+            async with provider.call(b"{}") as upstream:
+                return upstream.status
+
+        assert await asyncio.gather(*(ask() for _ in range(calls))) == [200] * calls

@@ -5,15 +5,17 @@ side cannot overspend together; when it has ended, the difference is given back.
 are the store's.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from enum import StrEnum
 from typing import Literal
 
 __all__ = [
+    "SHARED",
     "UNITS",
     "Amount",
+    "Ask",
     "Books",
     "Budgets",
     "Counter",
@@ -22,6 +24,7 @@ __all__ = [
     "Shortage",
     "Unit",
     "answer_within",
+    "decided_in_order",
     "seconds_of",
     "shortage_of",
     "tightest",
@@ -45,6 +48,10 @@ class Scope(StrEnum):
     RUN = "run"
     WORKFLOW = "workflow"  # all runs of a workflow in one UTC day
     DAY = "day"  # the whole server in one UTC day
+
+
+SHARED = frozenset({Scope.WORKFLOW, Scope.DAY})
+"""Scopes that runs count in together, those of all namespaces."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +105,15 @@ class Counter:
 
     used: Amount = Amount()
     extra: Amount = Amount()
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """A call that is to be made: *names* are its counters, *most* is what it can use."""
+
+    names: Mapping[Scope, str]
+    budgets: Budgets
+    most: Amount
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +174,26 @@ def shortage_of(
             if wanted > left:
                 return Shortage(scope, unit, limit, left, wanted)
     return None
+
+
+def decided_in_order(
+    asks: Sequence[Ask], counters: Mapping[tuple[Scope, str], Counter]
+) -> list[Shortage | Mapping[Scope, Counter]]:
+    """Decide calls of one moment as if each came when those before it were reserved.
+
+    Return for each what it does not fit into, or its counters as they were before it. One that
+    does not fit takes nothing, and holds up nobody behind it.
+    """
+    books = dict(counters)
+    decided: list[Shortage | Mapping[Scope, Counter]] = []
+    for ask in asks:
+        own = {scope: books.get((scope, name), Counter()) for scope, name in ask.names.items()}
+        short = shortage_of(ask.budgets, own, ask.most)
+        decided.append(own if short is None else short)
+        if short is None:
+            for scope, name in ask.names.items():
+                books[scope, name] = replace(own[scope], used=own[scope].used + ask.most)
+    return decided
 
 
 def tightest(budgets: Budgets, counters: Mapping[Scope, Counter]) -> Shortage | None:

@@ -157,6 +157,7 @@ class Engine:
         await self._stages.close()
         await self.context.runs.close()
         await self.context.runners.close()
+        await self.context.usage.close()
 
     def attach(self, sessions: Sessions) -> None:
         """Have *sessions* be told of claims, cancels and ends."""

@@ -28,6 +28,10 @@ CHANNEL = "plue"
 NOTIFY_EVERY = 0.02
 """Seconds between two notifications of one process; the first after idle goes at once."""
 
+LET_GO_AFTER = timedelta(seconds=5)
+"""For so long a process may hold a lock without a word. One that was halted, or whose machine is
+gone, would keep everybody waiting who wants the same row; its transaction is undone instead."""
+
 PLANNED_ANEW = frozenset({"list_runs", "list_runs_of_namespaces", "list_audit"})
 """Statements whose filters may be absent. A prepared one would soon be planned without looking at
 them, and read the whole table for what an index has; planning costs less than a millisecond."""
@@ -55,6 +59,10 @@ def translated() -> Any:
         raise UnavailableError(
             f"Postgres has no space left: {str(error).strip()}",
             remedy="free disk space where the database is; what waits goes on then",
+        ) from error
+    except psycopg.errors.IdleInTransactionSessionTimeout as error:
+        raise UnavailableError(
+            "this process was halted while it held a lock, and Postgres undid what it had begun"
         ) from error
     except (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout) as error:
         raise UnavailableError(
@@ -141,10 +149,21 @@ class Database:
     async def locked(
         self, name: str, parameters: Parameters
     ) -> AsyncGenerator[tuple[list[DictRow], "Transaction"], None]:
-        """Open a transaction with a first statement that locks; what follows sees its rows."""
+        """Open a transaction with a first statement that locks; what follows sees its rows.
+
+        Two round trips: to the lock, and with what was sent last to the commit.
+        """
         with translated():
-            async with self._pool.connection() as connection, connection.transaction():
-                transaction = Transaction(connection)
+            async with (
+                self._pool.connection() as connection,
+                connection.pipeline() as pipeline,
+                connection.transaction(),
+            ):
+                idle = round(LET_GO_AFTER.total_seconds() * 1000)
+                await connection.execute(
+                    f"SET LOCAL idle_in_transaction_session_timeout = {idle}", prepare=False
+                )
+                transaction = Transaction(connection, pipeline)
                 yield await transaction.rows(name, parameters), transaction
 
     async def execute(self, statement: LiteralString | bytes) -> None:
@@ -217,14 +236,22 @@ class Database:
 class Transaction:
     """Named statements inside one open transaction."""
 
-    def __init__(self, connection: psycopg.AsyncConnection[Any]) -> None:
-        """Use *connection*, which is inside a transaction."""
-        self._connection = connection
+    def __init__(
+        self, connection: psycopg.AsyncConnection[Any], pipeline: psycopg.AsyncPipeline
+    ) -> None:
+        """Use *connection*, which is inside a transaction and that *pipeline*."""
+        self._connection, self._pipeline = connection, pipeline
 
     async def rows(self, name: str, parameters: Parameters) -> list[DictRow]:
-        """Run one named statement; return its rows."""
+        """Run one named statement that returns rows, and wait for them."""
         cursor = await _execute(self._connection, name, parameters)
-        return await cursor.fetchall() if cursor.description else []
+        # Not only flushed: Postgres takes a connection for idle when all that was sent is done.
+        await self._pipeline.sync()
+        return await cursor.fetchall()
+
+    async def send(self, name: str, parameters: Parameters) -> None:
+        """Send one named statement; what it says comes with the commit."""
+        await _execute(self._connection, name, parameters)
 
 
 async def _execute(
@@ -239,7 +266,8 @@ async def _run(
 ) -> list[list[DictRow]]:
     if len(statements) == 1:
         name, parameters = statements[0]
-        return [await Transaction(connection).rows(name, parameters)]
+        cursor = await _execute(connection, name, parameters)
+        return [await cursor.fetchall() if cursor.description else []]
     async with connection.pipeline(), connection.transaction():
         cursors = [await _execute(connection, n, p) for n, p in statements]
     return [await c.fetchall() if c.description else [] for c in cursors]

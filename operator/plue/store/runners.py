@@ -105,7 +105,7 @@ class RunnerStore:
             maximum: int = pools[0]["maximum"]
             room = max(0, maximum - len(present))
             if room:
-                await transaction.rows(
+                await transaction.send(
                     "insert_runners",
                     {
                         "ids": [runner for runner, _ in runners[:room]],

@@ -1,26 +1,31 @@
 """Model usage: what calls reserve and use, and the budgets that they are counted in."""
 
+import asyncio
+import contextlib
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
 from plue.domain.budget import (
     UNITS,
     Amount,
+    Ask,
     Books,
     Budgets,
     Counter,
     Limit,
     Scope,
     Shortage,
-    shortage_of,
     tightest,
 )
 from plue.domain.run import RunId
+from plue.errors import PlueError
+from plue.store.booking import AskedCall, Booking, SettledCall, counter_names, today
 from plue.store.database import Database, seconds
+from plue.store.together import Together
 
 __all__ = ["Caller", "Reservation", "Spend", "Tokens", "UsageLine", "UsageStore", "Wanted"]
 
@@ -112,109 +117,110 @@ class UsageStore:
     def __init__(self, database: Database) -> None:
         """Read and write through *database*."""
         self._database = database
+        self._callers = Together(self._find)
+        self._booking = Booking(database)
+
+    async def close(self) -> None:
+        """End what is on its way."""
+        await self._callers.close()
+        await self._booking.close()
 
     async def caller(self, run: str, attempt: int, step: str) -> Caller | None:
         """Return the step if it runs now; None when it does not, or was cancelled."""
         try:
-            uuid.UUID(run)
+            return await self._callers.ask((str(uuid.UUID(run)), attempt, step))
         except ValueError:
             return None
-        row = await self._database.row(
-            "model_caller", {"run": run, "attempt": attempt, "step": step}
+
+    async def _find(self, asked: Sequence[tuple[str, int, str]]) -> list[Caller | None]:
+        runs, attempts, steps = zip(*asked, strict=True)
+        rows = await self._database.rows(
+            "model_callers", {"runs": [*runs], "attempts": [*attempts], "steps": [*steps]}
         )
-        if row is None:
-            return None
-        return Caller(
-            RunId(run),
-            attempt,
-            step,
-            row["pool"],
-            row["workflow"],
-            bytes(row["token_hash"]),
-            row["run_deadline"],
-            row["repository"],
-        )
+        found = {row["place"]: row for row in rows}
+        return [_caller(one, found.get(place)) for place, one in enumerate(asked, 1)]
 
     async def reserve(self, wanted: Wanted, budgets: Budgets) -> Reservation | Shortage:
-        """Reserve the most that a call can use in every scope, or say what it does not fit into."""
-        caller, most = wanted.caller, wanted.most
-        day = datetime.now(UTC).date()
-        names = _names(caller.run, caller.step, caller.workflow, day)
-        scopes = {"scopes": [s.value for s in names], "names": list(names.values())}
-        limits = {
-            f"limit_{unit}": [getattr(budgets.of(scope), unit) for scope in names] for unit in UNITS
+        """Reserve the most that a call can use in every scope, or say what it does not fit into.
+
+        When who asks gives up meanwhile, nothing stays reserved.
+        """
+        caller, most, day = wanted.caller, wanted.most, today()
+        names = counter_names(caller.run, caller.step, caller.workflow, day)
+        row = {
+            "run_id": caller.run,
+            "attempt": caller.attempt,
+            "step": caller.step,
+            "turn": wanted.turn,
+            "workflow": caller.workflow,
+            "repository": caller.repository,
+            "day": day,
+            "client": wanted.client,
+            "model": wanted.model,
         }
-        async with self._database.locked("lock_budgets", scopes | limits) as (rows, transaction):
-            counters = {Scope(row["scope"]): _counter(row) for row in rows}
-            shortage = shortage_of(budgets, counters, most)
-            if shortage is not None:
-                return shortage
-            call = str(uuid.uuid4())
-            await transaction.rows(
-                "reserve_call",
-                {
-                    **scopes,
-                    "calls": most.calls,
-                    "id": call,
-                    "run": caller.run,
-                    "attempt": caller.attempt,
-                    "step": caller.step,
-                    "turn": wanted.turn,
-                    "workflow": caller.workflow,
-                    "repository": caller.repository,
-                    "day": day,
-                    "client": wanted.client,
-                    "model": wanted.model,
-                    "usd": most.usd,
-                    "tokens": most.tokens,
-                    "seconds": most.seconds,
-                },
-            )
+        call = AskedCall(ask=Ask(names, budgets, most), row=row)
+        asked = asyncio.ensure_future(self._booking.reserve(call))
+        try:
+            found = await asyncio.shield(asked)
+        except asyncio.CancelledError:
+            await self._undo(call, asked)
+            raise
+        if isinstance(found, Shortage):
+            return found
         # The longest that a call may take is many times what it takes: who is told of that as used
         # up would hurry for nothing.
         likely = replace(most, seconds=Decimal(0))
-        after = {scope: Counter(c.used + likely, c.extra) for scope, c in counters.items()}
-        return Reservation(call, tightest(budgets, after))
+        after = {scope: Counter(c.used + likely, c.extra) for scope, c in found.items()}
+        return Reservation(call.id, tightest(budgets, after))
+
+    async def _undo(
+        self, call: AskedCall, asked: asyncio.Future[Mapping[Scope, Counter] | Shortage]
+    ) -> None:
+        # What cannot be undone now is settled by the sweep.
+        with contextlib.suppress(PlueError, asyncio.CancelledError):
+            if not isinstance(await asked, Shortage):
+                await self.settle(call.id, Spend(Tokens(), Decimal(0), "caller left", total_ms=0))
 
     async def settle(self, call: str, spend: Spend) -> bool:
         """Write what a call used; False when it was settled before."""
         tokens = spend.tokens
-        row = await self._database.row(
-            "settle_call",
-            {
-                "id": call,
-                "outcome": spend.outcome,
-                "estimated": spend.estimated,
-                "input": tokens.input,
-                "output": tokens.output,
-                "cache_read": tokens.cache_read,
-                "cache_write": tokens.cache_write,
-                "cache_write_1h": tokens.cache_write_1h,
-                "web_searches": tokens.web_searches,
-                "tokens": tokens.total,
-                "usd": spend.usd,
-                "first_token_ms": spend.first_token_ms,
-                "total_ms": spend.total_ms,
-                "seconds": Decimal(spend.total_ms or 0) / 1000,
-            },
-        )
-        return row is not None
+        row = {
+            "outcome": spend.outcome,
+            "estimated": spend.estimated,
+            "input_tokens": tokens.input,
+            "output_tokens": tokens.output,
+            "cache_read_tokens": tokens.cache_read,
+            "cache_write_tokens": tokens.cache_write,
+            "cache_write_1h_tokens": tokens.cache_write_1h,
+            "web_searches": tokens.web_searches,
+            "tokens": tokens.total,
+            "usd": spend.usd,
+            "first_token_ms": spend.first_token_ms,
+            "total_ms": spend.total_ms,
+            "seconds": Decimal(spend.total_ms or 0) / 1000,
+        }
+        return await self._booking.settle(SettledCall(call, row))
 
     async def settle_abandoned(self, *, older: timedelta, limit: int = 100) -> int:
         """Settle calls whose gateway died with what they had reserved; return how many."""
         rows = await self._database.rows(
             "abandoned_calls", {"older": seconds(older), "limit": limit}
         )
-        for row in rows:
-            tokens = Tokens(output=row["reserved_tokens"])
-            spend = Spend(
-                tokens,
-                row["reserved_usd"],
-                "gateway lost",
-                estimated=True,
-                total_ms=int(row["reserved_seconds"] * 1000) or None,
+        await asyncio.gather(
+            *(
+                self.settle(
+                    str(row["id"]),
+                    Spend(
+                        Tokens(output=row["reserved_tokens"]),
+                        row["reserved_usd"],
+                        "gateway lost",
+                        estimated=True,
+                        total_ms=int(row["reserved_seconds"] * 1000) or None,
+                    ),
+                )
+                for row in rows
             )
-            await self.settle(str(row["id"]), spend)
+        )
         return len(rows)
 
     async def extend(
@@ -224,7 +230,7 @@ class UsageStore:
 
         Days and a workflow's days are those of now: tomorrow begins anew.
         """
-        names = _names(run, step, workflow, datetime.now(UTC).date())
+        names = counter_names(run, step, workflow, today())
         await self._database.rows(
             "extend_budget",
             {
@@ -242,7 +248,7 @@ class UsageStore:
 
         There are none of what has not been asked for yet.
         """
-        names = _names(run, "", workflow, datetime.now(UTC).date())
+        names = counter_names(run, "", workflow, today())
         del names[Scope.STEP]
         scopes = {"scopes": [s.value for s in names], "names": list(names.values())}
         return [
@@ -292,19 +298,19 @@ class UsageStore:
         await self._database.rows("delete_old_budgets", {"days": days})
 
 
-def _names(run: RunId, step: str, workflow: str, day: date) -> dict[Scope, str]:
-    return {
-        Scope.STEP: f"{run}/{step}",
-        Scope.RUN: run,
-        Scope.WORKFLOW: f"{day}/{workflow}",
-        Scope.DAY: str(day),
-    }
-
-
-def _counter(row: Mapping[str, Any]) -> Counter:
-    return Counter(
-        Amount(*(row[unit] for unit in UNITS)),
-        Amount(*(row[f"extra_{unit}"] for unit in UNITS)),
+def _caller(asked: tuple[str, int, str], row: Mapping[str, Any] | None) -> Caller | None:
+    if row is None:
+        return None
+    run, attempt, step = asked
+    return Caller(
+        RunId(run),
+        attempt,
+        step,
+        row["pool"],
+        row["workflow"],
+        bytes(row["token_hash"]),
+        row["run_deadline"],
+        row["repository"],
     )
 
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import yaml
-from aiohttp import ClientSession
+from aiohttp import ClientSession, TCPConnector
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from plue.domain.budget import Budgets, Limit, Scope
@@ -129,7 +129,8 @@ async def models_with(
     credentials = credentials_from(environment, address, parts)
     if credentials is None:
         return Models(settings)
-    http = await parts.enter_async_context(ClientSession())
+    # Without a bound on connections: what waited for a free one would be a stream that hangs.
+    http = await parts.enter_async_context(ClientSession(connector=TCPConnector(limit=0)))
     return Models(settings, AnthropicProvider(http, credentials, address))
 
 

@@ -1,20 +1,22 @@
--- name: model_caller
--- Who holds a step's token, while that step runs: its run is running on a runner of that token's
--- hash, in that attempt. One row or none.
-SELECT n.token_hash, n.pool, r.workflow, r.run_deadline,
+-- name: model_callers
+-- Who holds these steps' tokens, while those steps run: its run is running on a runner of that
+-- token's hash, in that attempt. A row for each that does, with its place in the list.
+SELECT a.place, n.token_hash, n.pool, r.workflow, r.run_deadline,
        COALESCE(p.event #>> '{repository,full_name}', p.event #>> '{repository,name}',
                 p.event #>> '{repository,url}', '') AS repository
-  FROM workflow_runs r
+  FROM unnest(%(runs)s::uuid[], %(attempts)s::integer[], %(steps)s::text[])
+       WITH ORDINALITY AS a (run, attempt, step, place)
+  JOIN workflow_runs r ON r.id = a.run AND r.attempt = a.attempt AND r.state = 'running'
+                      AND r.cancel_requested_at IS NULL
   JOIN workflow_run_specs p ON p.run_id = r.id
   JOIN runners n ON n.id = r.runner_id AND n.state = 'claimed'
-  JOIN workflow_steps s ON s.run_id = r.id AND s.attempt = r.attempt AND s.name = %(step)s
- WHERE r.id = %(run)s AND r.attempt = %(attempt)s AND r.state = 'running'
-   AND r.cancel_requested_at IS NULL AND s.state IN ('running', 'waiting');
+  JOIN workflow_steps s ON s.run_id = r.id AND s.attempt = r.attempt AND s.name = a.step
+                       AND s.state IN ('running', 'waiting');
 
 -- name: lock_budgets
--- The counters of these scopes, made when new, locked until the transaction ends. In one order, so
--- that two calls never wait for each other. The limits are written for those who show them. A row
--- per scope.
+-- These counters, made when new, locked until the transaction ends. In one order, so that two
+-- transactions never wait for each other. The limits are written for those who show them. A row
+-- per counter.
 INSERT INTO model_budgets AS b (scope, name, limit_usd, limit_tokens, limit_calls, limit_seconds)
 SELECT * FROM unnest(%(scopes)s::text[], %(names)s::text[], %(limit_usd)s::numeric[],
                      %(limit_tokens)s::bigint[], %(limit_calls)s::bigint[],
@@ -24,7 +26,7 @@ SELECT * FROM unnest(%(scopes)s::text[], %(names)s::text[], %(limit_usd)s::numer
     ON CONFLICT (scope, name) DO UPDATE
    SET limit_usd = excluded.limit_usd, limit_tokens = excluded.limit_tokens,
        limit_calls = excluded.limit_calls, limit_seconds = excluded.limit_seconds
-RETURNING scope, usd, tokens, calls, seconds,
+RETURNING scope, name, usd, tokens, calls, seconds,
           extra_usd, extra_tokens, extra_calls, extra_seconds;
 
 -- name: extend_budget
@@ -64,52 +66,76 @@ SELECT b.scope, n.step, b.usd, b.tokens, b.calls, b.seconds,
   LEFT JOIN reserved r ON r.scope = n.scope AND r.name = n.name
  ORDER BY array_position(ARRAY['step', 'run', 'workflow', 'day'], b.scope), b.name;
 
--- name: reserve_call
--- Write a call with the most that it can use, and add that to the counters, which are locked.
-WITH added AS (
+-- name: reserve_calls
+-- Write calls with the most that each can use, and add that to their counters, which are locked.
+WITH asked AS (
+    SELECT * FROM jsonb_to_recordset(%(calls)s::jsonb)
+             AS c (id uuid, run_id uuid, attempt integer, step text, turn integer, workflow text,
+                   repository text, day date, client text, model text, usd numeric, tokens bigint,
+                   calls bigint, seconds numeric)
+), added AS (
+    SELECT n.scope, n.name, sum(a.usd) AS usd, sum(a.tokens) AS tokens, sum(a.calls) AS calls,
+           sum(a.seconds) AS seconds
+      FROM asked a,
+           LATERAL (VALUES ('step', a.run_id || '/' || a.step), ('run', a.run_id::text),
+                           ('workflow', a.day || '/' || a.workflow), ('day', a.day::text))
+                   AS n (scope, name)
+     GROUP BY n.scope, n.name
+), counted AS (
     UPDATE model_budgets b
-       SET usd = b.usd + %(usd)s, tokens = b.tokens + %(tokens)s, calls = b.calls + %(calls)s,
-           seconds = b.seconds + %(seconds)s
-      FROM unnest(%(scopes)s::text[], %(names)s::text[]) AS s (scope, name)
-     WHERE b.scope = s.scope AND b.name = s.name
+       SET usd = b.usd + n.usd, tokens = b.tokens + n.tokens, calls = b.calls + n.calls,
+           seconds = b.seconds + n.seconds
+      FROM added n WHERE b.scope = n.scope AND b.name = n.name
 )
 INSERT INTO llm_usage (id, run_id, attempt, step, turn, workflow, repository, day, client, model,
                        reserved_usd, reserved_tokens, reserved_seconds, namespace)
-VALUES (%(id)s, %(run)s, %(attempt)s, %(step)s, %(turn)s, %(workflow)s, %(repository)s, %(day)s,
-        %(client)s, %(model)s, %(usd)s, %(tokens)s, %(seconds)s,
-        COALESCE((SELECT namespace FROM workflow_runs WHERE id = %(run)s), '_local'));
+SELECT id, run_id, attempt, step, turn, workflow, repository, day, client, model, usd, tokens,
+       seconds, COALESCE((SELECT r.namespace FROM workflow_runs r WHERE r.id = asked.run_id), '_local')
+  FROM asked;
 
--- name: settle_call
--- Write what a call used in the place of what was reserved, once. The counters follow by the
--- difference; they are locked in the order in which reserving locks them, or each would wait for
--- the other. A call that was ended at its time is some milliseconds late, which are not counted.
--- One row when this was the first to settle it.
-WITH settled AS (
+-- name: settle_calls
+-- Write what calls used in the place of what was reserved, each once. The counters follow by the
+-- difference. Calls are locked in the order of their ids, then counters in the order in which
+-- reserving locks them, or two of these would wait for each other. A call that was ended at its
+-- time is some milliseconds late, which are not counted. A row for each that this was the first to
+-- settle.
+WITH given AS (
+    SELECT * FROM jsonb_to_recordset(%(calls)s::jsonb)
+             AS c (id uuid, outcome text, estimated boolean, input_tokens bigint,
+                   output_tokens bigint, cache_read_tokens bigint, cache_write_tokens bigint,
+                   cache_write_1h_tokens bigint, web_searches integer, tokens bigint, usd numeric,
+                   first_token_ms integer, total_ms integer, seconds numeric)
+), due AS MATERIALIZED (
+    SELECT u.id FROM llm_usage u
+     WHERE u.id IN (SELECT g.id FROM given g) AND u.state = 'reserved'
+     ORDER BY u.id FOR UPDATE OF u
+), settled AS (
     UPDATE llm_usage u
-       SET state = 'settled', settled_at = now(), outcome = %(outcome)s,
-           estimated = %(estimated)s, input_tokens = %(input)s, output_tokens = %(output)s,
-           cache_read_tokens = %(cache_read)s, cache_write_tokens = %(cache_write)s,
-           cache_write_1h_tokens = %(cache_write_1h)s, web_searches = %(web_searches)s,
-           cost_usd = %(usd)s, first_token_ms = %(first_token_ms)s, total_ms = %(total_ms)s
-     WHERE u.id = %(id)s AND u.state = 'reserved'
-    RETURNING u.id, u.run_id, u.step, u.workflow, u.day, u.reserved_usd, u.reserved_tokens,
-              u.reserved_seconds
-), named AS (
-    SELECT n.scope, n.name, s.reserved_usd, s.reserved_tokens, s.reserved_seconds
+       SET state = 'settled', settled_at = now(), outcome = g.outcome, estimated = g.estimated,
+           input_tokens = g.input_tokens, output_tokens = g.output_tokens,
+           cache_read_tokens = g.cache_read_tokens, cache_write_tokens = g.cache_write_tokens,
+           cache_write_1h_tokens = g.cache_write_1h_tokens, web_searches = g.web_searches,
+           cost_usd = g.usd, first_token_ms = g.first_token_ms, total_ms = g.total_ms
+      FROM due o JOIN given g ON g.id = o.id
+     WHERE u.id = o.id AND u.state = 'reserved'
+    RETURNING u.id, u.run_id, u.step, u.workflow, u.day, g.usd - u.reserved_usd AS usd,
+              g.tokens - u.reserved_tokens AS tokens,
+              LEAST(g.seconds, u.reserved_seconds) - u.reserved_seconds AS seconds
+), changed AS (
+    SELECT n.scope, n.name, sum(s.usd) AS usd, sum(s.tokens) AS tokens, sum(s.seconds) AS seconds
       FROM settled s,
            LATERAL (VALUES ('step', s.run_id || '/' || s.step), ('run', s.run_id::text),
                            ('workflow', s.day || '/' || s.workflow), ('day', s.day::text))
                    AS n (scope, name)
-), locked AS (
-    SELECT b.scope, b.name, n.reserved_usd, n.reserved_tokens, n.reserved_seconds
-      FROM model_budgets b JOIN named n ON b.scope = n.scope AND b.name = n.name
+     GROUP BY n.scope, n.name
+), locked AS MATERIALIZED (
+    SELECT b.scope, b.name, c.usd, c.tokens, c.seconds
+      FROM model_budgets b JOIN changed c ON b.scope = c.scope AND b.name = c.name
      ORDER BY b.scope, b.name FOR UPDATE OF b
 ), counted AS (
     UPDATE model_budgets b
-       SET usd = GREATEST(0, b.usd + %(usd)s - l.reserved_usd),
-           tokens = GREATEST(0, b.tokens + %(tokens)s - l.reserved_tokens),
-           seconds = GREATEST(0, b.seconds - l.reserved_seconds
-                                 + LEAST(%(seconds)s::numeric, l.reserved_seconds))
+       SET usd = GREATEST(0, b.usd + l.usd), tokens = GREATEST(0, b.tokens + l.tokens),
+           seconds = GREATEST(0, b.seconds + l.seconds)
       FROM locked l WHERE b.scope = l.scope AND b.name = l.name
 )
 SELECT id FROM settled;
