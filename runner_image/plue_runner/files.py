@@ -19,7 +19,7 @@ from plue.wire.events import Reason
 from plue_runner.explain import disk_fault
 from plue_runner.faults import Fault
 
-__all__ = ["glob", "hash_of", "inside", "read", "read_whole", "write"]
+__all__ = ["glob", "hash_of", "inside", "place", "read", "read_whole", "write"]
 
 _CHUNK = 1024 * 1024
 _LEFT_OUT = ".git"
@@ -160,6 +160,23 @@ def _opened(workspace: Path, path: str) -> Iterator[BinaryIO]:
             raise Fault(Reason.INVALID_PATH, f"{path!r} is not a file")
         with os.fdopen(os.dup(descriptor), "rb") as file:
             yield file
+    finally:
+        os.close(descriptor)
+
+
+def place(workspace: Path, path: str) -> str:
+    """Return where in the workspace a file or folder really lies, for a program that is given it.
+
+    Raises Fault for what leads out.
+    """
+    try:
+        descriptor = os.open(workspace.joinpath(*inside(path)), os.O_PATH | os.O_CLOEXEC)
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    try:
+        _check_inside(descriptor, workspace, path)
+        real = Path(f"/proc/self/fd/{descriptor}").readlink()
+        return str(real.relative_to(workspace.resolve()))
     finally:
         os.close(descriptor)
 

@@ -272,7 +272,8 @@ class _Desk:
 
     async def grep(self, given: Mapping[str, Any]) -> str:
         where = given.get("path") or "."
-        inner = "/".join(files.inside(where)) if where != "." else "."
+        # A link that is named is followed by grep, wherever it leads.
+        inner = "." if where == "." else await asyncio.to_thread(files.place, self.workspace, where)
         done = await self.commands.quiet(
             ["grep", "-rnIE", "--exclude-dir=.git", "-e", given["pattern"], "--", inner], seconds=60
         )
