@@ -26,6 +26,8 @@ TOOLS = [
     {"name": "raises", "inputSchema": schema()},
     {"name": "picture", "inputSchema": schema()},
     {"name": "bad-schema", "inputSchema": {"type": "string"}},
+    {"name": "one-of", "inputSchema": {"type": "object", "oneOf": [{}]}},
+    {"name": "field", "inputSchema": schema(größe="string")},
 ]
 
 

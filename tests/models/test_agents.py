@@ -220,17 +220,22 @@ async def test_a_wrong_finish_is_asked_for_again(bench: MakeBench) -> None:
 
 
 async def test_an_agent_out_of_turns_says_what_is_left(bench: MakeBench) -> None:
-    """After its last turn the agent reports; the step fails as MaxTurns with that summary."""
-    look = {"tools": [use("glob", pattern="**")]}
-    report = {"tools": [use("report", done="looked", left="the rest")]}
+    """After its last turn the agent reports; the step fails as MaxTurns with that summary.
+
+    The tools are those of the turns before, and none is forced: models would refuse either.
+    """
+    look = {"thinking": "I look.", "tools": [use("glob", pattern="**")]}
+    report = {"text": "Done: looked\nLeft: the rest"}
     async with bench(script(look, look, report)) as desk:
         events, step, _ = await work(desk, max_turns=2)
-        last = json.loads(desk.models.calls[2].body)
+        asked = [json.loads(call.body) for call in desk.models.calls]
     assert (step.state, step.reason) == (StepState.FAILED, Reason.MAX_TURNS)
     agent = bodies(events, EventType.STEP_COMPLETED)[0]["agent"]
     assert agent["status"] == "max_turns"
     assert agent["summary"] == "Done: looked\nLeft: the rest"
-    assert last["tool_choice"] == {"type": "tool", "name": "report"}
+    assert [body.get("tool_choice") for body in asked] == [None, None, {"type": "none"}]
+    assert asked[2]["tools"] == asked[0]["tools"]
+    assert desk.models.calls[2].outcome == "answered"
 
 
 async def test_a_tool_loop_ends_with_its_turns(bench: MakeBench) -> None:

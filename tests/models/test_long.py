@@ -41,7 +41,7 @@ async def test_a_long_conversation_is_summed_up_again_and_again(bench: MakeBench
         ("grown too long", [{"text": "first summary"}]),
         ("second summary", [finish(), finish(fixed=True)]),
         ("first summary", [finish(), {"tools": [READS_ALL]}, {"tools": [LOOK], "usage": FULL}]),
-        ("Do it", [{"text": "I look", "tools": [LOOK, LOOK], "usage": FULL}]),
+        ("Do it", [{"thinking": "Hm.", "text": "I look", "tools": [LOOK, LOOK], "usage": FULL}]),
     )
     async with bench(turns) as desk:
         events, step, _ = await work(desk)

@@ -57,7 +57,9 @@ async def test_the_tools_of_a_server_are_the_agents(bench: MakeBench, how: str) 
     # What has no schema of an object is left out, the others keep theirs.
     names = [tool["name"] for tool in declared]
     assert names[0] == "mcp__tickets__echo"
-    assert "mcp__tickets__bad-schema" not in names
+    # One such tool would have the provider refuse every call.
+    for wrong_one in ("bad-schema", "one-of", "field"):
+        assert f"mcp__tickets__{wrong_one}" not in names
     assert names[-2:] == ["read_file", "finish"]
     assert declared[0]["description"] == "Say it again"
     assert echo["content"] == "'; $(id)"
@@ -109,6 +111,8 @@ async def test_an_answer_that_is_too_large_and_an_end_are_told(bench: MakeBench)
         ("bad-list", "mcp:tickets", "its list of tools is not one"),
         ("well", "mcp:tickets/ecko", "has no tool 'ecko'"),
         ("well", "mcp:tickets/bad-schema", "its input schema is not that of an object"),
+        ("well", "mcp:tickets/one-of", "its input schema is a choice of several"),
+        ("well", "mcp:tickets/field", "names are not all like"),
     ],
 )
 async def test_a_server_that_cannot_be_used_fails_the_step(

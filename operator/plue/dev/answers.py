@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from pydantic import JsonValue
 
-from plue.dev.requests import Request, signature_of
+from plue.dev.requests import Prefix, Request, signature_of
 from plue.dev.script import Turn
 
 __all__ = ["Answer", "error_body"]
@@ -35,9 +35,9 @@ class Answer:
 
     def blocks(self) -> list[Json]:
         """Return the content blocks, whole; an answer longer than ``max_tokens`` is cut."""
-        turn, found = self.turn, list[Json]()
+        turn, found = self.turn, self._resumed()
         if turn.thinking is not None:
-            signature = signature_of(turn.thinking)
+            signature = signature_of(turn.thinking, Prefix.of(self.request))
             found.append({"type": "thinking", "thinking": turn.thinking, "signature": signature})
         text = turn.text if turn.json_ is None else json.dumps(turn.json_)
         if text:
@@ -50,6 +50,17 @@ class Answer:
                 result = f"{tool.name}_tool_result"
                 found.append({"type": result, "tool_use_id": name, "content": tool.result or []})
         return found
+
+    def _resumed(self) -> list[Json]:
+        """Return the results that a turn begins with whose first part was paused."""
+        last = self.request.messages[-1]
+        uses = [block for block in last.blocks if block.type == "server_tool_use"]
+        given = {block.tool_use_id for block in last.blocks if block.type.endswith("_tool_result")}
+        return [
+            {"type": f"{use.name}_tool_result", "tool_use_id": use.id, "content": []}
+            for use in uses
+            if use.id not in given
+        ]
 
     @property
     def _room(self) -> int:

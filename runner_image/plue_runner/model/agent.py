@@ -17,10 +17,10 @@ from plue.schemas import problems
 from plue.wire.events import Reason
 from plue.wire.model_access import BudgetState
 from plue_runner.faults import Fault
-from plue_runner.model.answer import ANSWER_TOKENS, refusal, text_of, turn_body
+from plue_runner.model.answer import ANSWER_TOKENS, given_back, refusal, text_of, turn_body
 from plue_runner.model.compaction import asked_for, begun_again, transcript
 from plue_runner.model.line import Line, Reply
-from plue_runner.model.schemas import strict_schema
+from plue_runner.model.schemas import Room, strict_schema
 from plue_runner.model.telling import clipped
 from plue_runner.model.tools import Toolbox
 
@@ -41,15 +41,8 @@ yourself. Use the tools; paths are relative to the workspace. Check your work be
 When the task is done, or cannot be done, call `finish` and say so truthfully there."""
 
 _LAST = """\
-There are no turns left. Call `report`: say what was done and what is left, so that somebody else \
-can go on."""
-
-_REPORT: dict[str, JsonValue] = {
-    "type": "object",
-    "properties": {"done": {"type": "string"}, "left": {"type": "string"}},
-    "required": ["done", "left"],
-    "additionalProperties": False,
-}
+There are no turns left, and no tool can be used any more. Say in words what was done and what is \
+left, so that somebody else can go on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +95,7 @@ class Agent:
             case "tool_use":
                 return await self._use(message, reply.budget)
             case "pause_turn":
-                self._messages.append(message.to_param())
+                self._messages.append(given_back(message))
             case "refusal":
                 refused = refusal(message)
                 return Result("refused", str(refused), self._turn, fault=refused)
@@ -121,16 +114,16 @@ class Agent:
         return reply
 
     def _request(self) -> dict[str, Any]:
-        tools: list[Any] = [tool.declared() for tool in self.toolbox.tools.values()]
-        tools += self.server_tools
-        tools.append(
-            {
-                "name": FINISH,
-                "description": "End the work and give its result.",
-                "input_schema": strict_schema(self._result_schema()),
-                "strict": True,
-            }
-        )
+        # The same in every turn: thoughts are bound to the tools that they were thought with.
+        room, result = Room(), strict_schema(self._result_schema())
+        finish = {
+            "name": FINISH,
+            "description": "End the work and give its result.",
+            "input_schema": result,
+            "strict": room.takes(result),
+        }
+        tools: list[Any] = [tool.declared(room) for tool in self.toolbox.tools.values()]
+        tools += [*self.server_tools, finish]
         return {
             "model": self.client,
             "max_tokens": ANSWER_TOKENS,
@@ -150,9 +143,7 @@ class Agent:
         }
 
     def _go_on(self, message: "Message", words: str) -> None:
-        # An answer of nothing cannot be given back; the words alone would break the order.
-        content = message.to_param()["content"] or [{"type": "text", "text": "(nothing)"}]
-        self._messages.append({"role": "assistant", "content": content})
+        self._messages.append(given_back(message))
         results: list[Any] = [
             {
                 "type": "tool_result",
@@ -172,7 +163,7 @@ class Agent:
     async def _use(self, message: "Message", budget: BudgetState | None) -> Result | None:
         """Run the tools that the model asked for, all at once; a result when it finished."""
         uses = [block for block in message.content if block.type == "tool_use"]
-        self._messages.append(message.to_param())
+        self._messages.append(given_back(message))
         results = await asyncio.gather(
             *(self._use_one(block, alone=len(uses) == 1) for block in uses)
         )
@@ -249,7 +240,11 @@ class Agent:
         return Result("failed", text or str(fault), self._turn, fault=fault)
 
     async def _out_of_turns(self) -> Result:
-        """Have the agent say what was done and what is left."""
+        """Have the agent say what was done and what is left.
+
+        In words: current models refuse a tool that is forced, and a tool that comes with the last
+        turn would part them from all that they had thought.
+        """
         fault = Fault(
             Reason.MAX_TURNS,
             f"the agent had {self.max_turns} turns and was not done",
@@ -262,16 +257,11 @@ class Agent:
             self._messages[-1] = {"role": "user", "content": [*parts, _words(_LAST)]}
         else:
             self._messages.append({"role": "user", "content": [_words(_LAST)]})
-        report = {"name": "report", "input_schema": _REPORT, "strict": True}
-        request = self._request()
-        tools = [*request["tools"], report]
         try:
-            reply = await self._ask(tools=tools, tool_choice={"type": "tool", "name": "report"})
+            reply = await self._ask(tool_choice={"type": "none"})
         except Fault as failed:
             return Result("max_turns", str(failed), self.max_turns, fault=fault)
-        said = next((b.input for b in reply.message.content if b.type == "tool_use"), {})
-        given = said if isinstance(said, dict) else {}
-        summary = f"Done: {given.get('done', '?')}\nLeft: {given.get('left', '?')}"
+        summary = text_of(reply.message).strip() or "The agent did not say what is left."
         return Result("max_turns", summary, self.max_turns, fault=fault)
 
     # ── long conversations ───────────────────────────────────────────────────────────────────────

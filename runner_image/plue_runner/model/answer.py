@@ -10,12 +10,12 @@ from plue.schemas import problems
 from plue.wire.events import Reason
 from plue_runner.faults import Fault
 from plue_runner.model.line import Line, Reply
-from plue_runner.model.schemas import strict_schema
+from plue_runner.model.schemas import Room, strict_schema
 
 if TYPE_CHECKING:
     from anthropic.types import Message
 
-__all__ = ["ANSWER_TOKENS", "answer", "text_of", "turn_body"]
+__all__ = ["ANSWER_TOKENS", "answer", "given_back", "refusal", "text_of", "turn_body"]
 
 ANSWER_TOKENS = 16_000
 """The most tokens of one answer: what a budget must have room for before the model is asked."""
@@ -39,8 +39,13 @@ async def answer(
         "cache_control": {"type": "ephemeral"},
     }
     if schema is not None:
-        form = {"type": "json_schema", "schema": strict_schema(schema)}
-        request["output_config"] = {"format": form}
+        fitting = strict_schema(schema)
+        if Room().takes(fitting, tools=0):
+            request["output_config"] = {"format": {"type": "json_schema", "schema": fitting}}
+        else:
+            # More than the provider guarantees; what comes is checked all the same.
+            asked = f"{prompt}\n\nAnswer with nothing but JSON that fits:\n{json.dumps(schema)}"
+            messages[0] = {"role": "user", "content": asked}
     turn, corrections = 0, 0
     while True:
         reply, turn = await _whole_turn(line, request, turn)
@@ -51,7 +56,7 @@ async def answer(
         if corrections == _REASKS:
             raise Fault(Reason.INVALID_OUTPUT, f"after {_REASKS} corrections: {wrong}")
         corrections += 1
-        messages.append(reply.message.to_param())
+        messages.append(given_back(reply.message))
         messages.append({"role": "user", "content": f"{wrong} Answer again, whole."})
 
 
@@ -65,7 +70,7 @@ async def _whole_turn(line: Line, request: dict[str, Any], turn: int) -> tuple[R
             raise refusal(reply.message)
         if reply.message.stop_reason != "pause_turn":
             return reply, turn
-        request["messages"].append(reply.message.to_param())
+        request["messages"].append(given_back(reply.message))
     raise Fault(Reason.MODEL_FAILED, "the model paused its turn again and again")
 
 
@@ -96,6 +101,17 @@ def refusal(message: "Message") -> Fault:
         f"the model refused to answer{f' ({category})' if category else ''}",
         remedy="change the prompt; a refusal is not tried again",
     )
+
+
+def given_back(message: "Message") -> dict[str, Any]:
+    """Return a turn as the model is given it back: unchanged, as thoughts must be.
+
+    But a text of nothing may not be sent, nor a turn of nothing.
+    """
+    content: list[Any] = [
+        block for block in message.content if block.type != "text" or block.text.strip()
+    ]
+    return {"role": "assistant", "content": content or [{"type": "text", "text": "(nothing)"}]}
 
 
 def text_of(message: "Message") -> str:

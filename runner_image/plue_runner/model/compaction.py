@@ -48,7 +48,7 @@ def begun_again(
 ) -> list[Message]:
     """Return the conversation that goes on: task, *summary*, and the last turn with its results."""
     said = f"{prompt}\n\n[What happened so far]\n{summary[:_SUMMARY_CHARACTERS]}{notice}"
-    return [{"role": "user", "content": said}, *_tail(messages)]
+    return [{"role": "user", "content": said}, *map(_without_thoughts, _tail(messages))]
 
 
 def transcript(messages: Sequence[Message]) -> str:
@@ -62,6 +62,20 @@ def _tail(messages: Sequence[Message]) -> list[Message]:
         return []
     tail = list(messages[-2:])
     return tail if sum(map(len, _lines(tail))) <= _TAIL_CHARACTERS else []
+
+
+def _without_thoughts(message: Message) -> Message:
+    """Return *message* without what was thought: thoughts are bound to what stood before them."""
+    content = message["content"]
+    if isinstance(content, str):
+        return message
+    kept = [block for block in content if _kind(block) not in {"thinking", "redacted_thinking"}]
+    return {**message, "content": kept}
+
+
+def _kind(block: Any) -> Any:
+    # What the model said is given back as the library's own objects.
+    return block["type"] if isinstance(block, dict) else block.type
 
 
 def _words(text: str) -> dict[str, Any]:

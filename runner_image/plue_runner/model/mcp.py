@@ -9,6 +9,7 @@ an answer that is too large or no answer at all are errors of the tool, told to 
 import asyncio
 import json
 import os
+import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -26,6 +27,8 @@ _UNSUPPORTED_VERSION = -32022
 _LINE_BYTES = 4 * 1024 * 1024
 _PAGES = 50
 _TOOLS = 500
+_FIELD = re.compile(r"^[a-zA-Z0-9_.-]{1,64}$")
+"""What models take as the name of a field; one that is not fails every call."""
 _SCHEMA_CHARACTERS = 64 * 1024
 _CLIENT = {"name": "plue", "version": "1"}
 _PREFIX = "io.modelcontextprotocol/"
@@ -213,6 +216,11 @@ def _listed(tool: object) -> Listed:
     description = described[:10_000] if isinstance(described, str) else ""
     if not isinstance(schema, dict) or schema.get("type") != "object":
         return Listed(name, description, {}, "its input schema is not that of an object")
+    if any(key in schema for key in ("anyOf", "oneOf", "allOf")):
+        return Listed(name, description, {}, "its input schema is a choice of several")
+    properties = schema.get("properties") or {}
+    if not isinstance(properties, dict) or not all(map(_FIELD.match, properties)):
+        return Listed(name, description, {}, f"its fields' names are not all like {_FIELD.pattern}")
     if len(json.dumps(schema)) > _SCHEMA_CHARACTERS:
         return Listed(name, description, {}, "its input schema is too large")
     return Listed(name, description, schema)

@@ -17,7 +17,7 @@ from plue.schemas import problems
 from plue_runner import files
 from plue_runner.faults import Fault
 from plue_runner.model.commands import Commands
-from plue_runner.model.schemas import strict_schema
+from plue_runner.model.schemas import Room, strict_schema
 from plue_runner.model.telling import clipped
 
 __all__ = [
@@ -75,13 +75,15 @@ class Tool:
     strict: bool = True
     checked: bool = True
 
-    def declared(self) -> Json:
-        """Return the tool as the model is told of it."""
+    def declared(self, room: Room) -> Json:
+        """Return the tool as the model is told of it; guaranteed while *room* lasts."""
+        guaranteed = strict_schema(self.schema)
+        strict = self.strict and room.takes(guaranteed)
         return {
             "name": self.name,
             "description": self.description,
-            "input_schema": strict_schema(self.schema) if self.strict else self.schema,
-            "strict": self.strict,
+            "input_schema": guaranteed if strict else self.schema,
+            "strict": strict,
         }
 
 
