@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from models.conftest import Bench, MakeBench, an_output, ask
+from models.stories import bill, ended, paid, said, started, story, token, turn, use_of
 
 from plue.domain.budget import Budgets, Limit, Scope
 from plue.domain.run import RunId, StepView, StoredEvent
@@ -274,66 +275,167 @@ async def test_an_agent_is_told_when_little_is_left(bench: MakeBench) -> None:
     assert told == [0, 0, 0, 0, 0, 1]
 
 
-async def test_two_agents_side_by_side_are_counted_apart(bench: MakeBench) -> None:
-    """Usage belongs to the step that used it."""
-    turns = script({"tools": [use("glob", pattern="*")]}, finish(fixed=True))
-    async with bench(turns) as desk:
-        run = await desk.begin(
-            ask("one", kind="agent", output=FIXED), ask("two", kind="agent", output=FIXED)
-        )
-        _, steps = await desk.end(run)
+async def test_two_agents_side_by_side_have_their_own_records(bench: MakeBench) -> None:
+    """They do work at the same time, each waits for the other; every event and row is its own's."""
+    meet = {
+        "one": "touch a; until test -e b; do sleep 0.01; done",
+        "two": "touch b; until test -e a; do sleep 0.01; done",
+    }
+    conversations = [
+        {
+            "match": f"You are {name}",
+            "turns": [
+                {"text": "I wait.", "tools": [use("shell", command=command)], "usage": USED},
+                {**finish(fixed=name == "one"), "usage": {"input": 150, "output": 5}},
+            ],
+        }
+        for name, command in meet.items()
+    ]
+    async with bench(json.dumps({"conversations": conversations})) as desk:
+        steps = [ask(name, f"You are {name}", kind="agent", output=FIXED) for name in meet]
+        run = await desk.begin(*steps)
+        events, _ = await desk.end(run)
         rows = await desk.usage()
         lines = await desk.server.engine.usage_of(run)
-    assert {step.state for step in steps.values()} == {StepState.SUCCEEDED}
-    assert sorted((row["step"], row["turn"]) for row in rows) == [
-        ("one", 1),
-        ("one", 2),
-        ("two", 1),
-        ("two", 2),
-    ]
-    assert {line.step: line.calls for line in lines} == {"one": 2, "two": 2}
+    for name, command in meet.items():
+        assert story(events, name) == [
+            started(),
+            token(1, "I wait."),
+            turn(1, "shell", used=USED),
+            *use_of(1, 1, "shell", {"command": command}, "[exit code 0]"),
+            turn(2, "finish", used={"input": 150, "output": 5}),
+            *use_of(2, 2, "finish", {"fixed": name == "one"}, "the work ends here"),
+            ended(
+                outputs={"fixed": name == "one"},
+                agent={"status": "finished", "summary": "", "turns": 2},
+            ),
+        ], name
+        assert bill(rows, name) == [
+            paid(1, (100, 7), step=name),
+            paid(2, (150, 5), step=name),
+        ]
+    assert {(line.step, line.calls, line.tokens.total) for line in lines} == {
+        (name, 2, 262) for name in meet
+    }
+    assert {event.step for event in events} == {None, *meet}
+
+
+SPEAKS = {"text": "a very long answer", "usage": USED, "chunk": 7, "before": [{"hang": 5}]}
+"""Two pieces of its answer are heard, then nothing more."""
+HEARD = "a very long an"
+BY_ITS_BYTES = 126
+"""Tokens of what was heard, as they are estimated: three bytes each, the events' own included."""
+
+
+async def spoken(desk: Bench, run: RunId) -> None:
+    """Wait until all is on record that the model says."""
+    found: list[StoredEvent] = []
+    async with asyncio.timeout(30):
+        async for batch in desk.server.engine.follow(run, after=0):
+            found += batch
+            if said(found).endswith(HEARD):
+                return
 
 
 async def test_a_cancel_in_the_middle_of_a_token_ends_all(bench: MakeBench) -> None:
     """Cancelled while the model speaks: the call is aborted, the step and the run are cancelled."""
-    spoken = {"text": "a very long answer", "usage": USED, "chunk": 1, "delay": 0.2}
-    async with bench(script(spoken)) as desk:
+    async with bench(script(SPEAKS)) as desk:
         run = await desk.begin(ask(kind="agent", output=FIXED), files=FILES)
-        await desk.until(run, EventType.LLM_TOKEN)
+        await spoken(desk, run)
         await desk.server.engine.cancel(run)
-        events, steps = await desk.end(run)
-        await asyncio.wait_for(desk.models.calls[0].ended.wait(), 5)
+        events, _ = await desk.end(run)
+        (call,) = desk.models.calls
+        await asyncio.wait_for(call.ended.wait(), 5)
         details = await desk.server.engine.details(run)
         rows = await desk.usage()
-    assert steps["ask"].state is StepState.CANCELLED
+    assert story(events) == [
+        started(),
+        token(1, HEARD),
+        ended("cancelled", reason="Cancelled"),
+    ]
+    assert bill(rows) == [
+        paid(1, (100, BY_ITS_BYTES), outcome="caller left", estimated=True),
+    ]
     assert details.run.state is RunState.CANCELLED
-    assert kinds(events) == ["step_started", "step_completed"]
-    assert "a very long answer".startswith(
-        "".join(token["text"] for token in bodies(events, EventType.LLM_TOKEN))
-    )
-    ((turn, read, written, outcome, estimated),) = booked(rows)
-    assert (turn, read, outcome, estimated) == (1, 100, "caller left", True)
-    assert written >= 1  # by the bytes that came: how many, the moment of the cancel decides
 
 
 async def test_a_runner_killed_in_a_turn_leaves_what_happened(bench: MakeBench) -> None:
-    """The turns and tools before the loss are on record; the open call is settled."""
-    turns = script(
-        {"tools": [use("shell", command="echo before")]},
-        {"text": "and then and then and then and then", "chunk": 1, "delay": 0.2},
-    )
-    async with bench(turns) as desk:
+    """The turns and tools before the loss are on record, and the words; the open call is settled.
+
+    Nothing says how the step ended: nobody saw it. The run's own end says what is known.
+    """
+    look = {"tools": [use("glob", pattern="*.py")], "usage": USED}
+    async with bench(script(look, SPEAKS)) as desk:
         run = await desk.begin(ask(kind="agent", output=FIXED), files=FILES)
-        await desk.until(run, EventType.LLM_TOKEN)
+        await spoken(desk, run)
         os.killpg(desk.pids[0], signal.SIGKILL)
         desk.server.host.lose(f"default-0x{os.getpid()}")
-        events, _ = await desk.end(run)
+        events, steps = await desk.end(run)
         rows = await desk.usage()
         details = await desk.server.engine.details(run)
     assert details.run.reason is Reason.RUNNER_LOST
-    assert [b["tools"] for b in bodies(events, EventType.AGENT_TURN)] == [["shell"]]
-    assert "before" in bodies(events, EventType.TOOL_END)[0]["result"]
-    assert [(row["outcome"], row["estimated"]) for row in rows] == [
-        ("answered", False),
-        ("caller left", True),
+    assert story(events) == [
+        started(),
+        turn(1, "glob", used=USED),
+        *use_of(1, 1, "glob", {"pattern": "*.py"}, "app.py"),
+        token(2, HEARD),
     ]
+    assert steps["ask"].state is StepState.CANCELLED
+    assert bill(rows) == [
+        paid(1, (100, 7)),
+        paid(2, (100, BY_ITS_BYTES), outcome="caller left", estimated=True),
+    ]
+
+
+async def test_no_link_leads_a_tool_out_of_the_workspace(bench: MakeBench) -> None:
+    """Nothing is read, listed, searched or written behind a link, to a file or to a folder."""
+    tries: list[tuple[str, dict[str, Any], str]] = [
+        ("read_file", {"path": "link"}, f"'link' {OUT}; {COPY}"),
+        ("read_file", {"path": "folder/secret"}, f"'folder/secret' {OUT}; {COPY}"),
+        ("edit_file", {"path": "link", "old": "h", "new": "x"}, f"'link' {OUT}; {COPY}"),
+        ("write_file", {"path": "folder/x", "text": "x"}, f"'folder/x' {OUT}; {COPY}"),
+        ("write_file", {"path": "link", "text": "x"}, "'link' cannot be written: it is a link"),
+        ("grep", {"pattern": "h", "path": "folder"}, f"'folder' {OUT}; {COPY}"),
+        ("grep", {"pattern": "h", "path": "link"}, f"'link' {OUT}; {COPY}"),
+        ("read_file", {"path": "a/../../outside/secret"}, DOTS),
+    ]
+    fine: list[tuple[str, dict[str, Any], str]] = [
+        ("glob", {"pattern": "**"}, "app.py\ndocs/a.md"),
+        ("grep", {"pattern": "hidden"}, "nothing matches"),
+    ]
+    all_of_them = [*tries, *fine]
+    turns = [{"tools": [use(name, **given)], "usage": USED} for name, given, _ in all_of_them]
+    async with bench(script(*turns, {**finish(fixed=True), "usage": USED})) as desk:
+        outside = desk.folder / "outside"
+        outside.mkdir()
+        (outside / "secret").write_text("hidden")
+        tree = desk.folder / "tree"
+        tree.mkdir()
+        (tree / "link").symlink_to(outside / "secret")
+        (tree / "folder").symlink_to(outside)
+        events, _, _ = await work(desk)
+        rows = await desk.usage()
+        assert [path.name for path in outside.iterdir()] == ["secret"]
+        assert (outside / "secret").read_text() == "hidden"
+        assert b"hidden" not in b"".join(call.body for call in desk.models.calls[:-1])
+    expected = [started()]
+    for number, (name, given, result) in enumerate(all_of_them, 1):
+        expected.append(turn(number, name, used=USED))
+        ok = number > len(tries)
+        expected += use_of(number, number, name, given, result, ok=ok)
+    last = len(all_of_them) + 1
+    assert story(events) == [
+        *expected,
+        turn(last, "finish", used=USED),
+        *use_of(last, last, "finish", {"fixed": True}, "the work ends here"),
+        ended(outputs={"fixed": True}, agent={"status": "finished", "summary": "", "turns": last}),
+    ]
+    assert bill(rows) == [paid(number, (100, 7)) for number in range(1, last + 1)]
+
+
+OUT = "is a link that leads out of the workspace"
+COPY = "copy the file into the workspace in a step"
+DOTS = (
+    "the path 'a/../../outside/secret' is not inside the workspace; write it relative to the"
+    " workspace, without `..`"
+)

@@ -1,12 +1,14 @@
 """What goes wrong while models work: exact events, exact usage, and nothing is paid twice."""
 
 import json
+import re
 from decimal import Decimal
 from typing import Any
 
 import pytest
 from factories import a_step
 from models.conftest import KEY, MakeBench, an_output, ask
+from models.stories import bill, ended, paid, started, story, token, turn, use_of, waits
 from models.test_agents import bodies, finish, results, script, use
 
 from plue.domain.budget import Amount, Budgets, Limit, Scope
@@ -23,60 +25,94 @@ EVENTS = 8
 async def test_a_stream_may_break_at_every_boundary(bench: MakeBench) -> None:
     """Cut, or ended by an error, after any event: the whole answer counts, and each call is paid.
 
-    The broken call is settled as an estimate as soon as anything of it was heard.
+    What was said before the break stays on record, as the first call's. The broken call is settled
+    by what was heard of it, or where that is nothing by what was sent, and marked as an estimate.
     """
     places = [(fault, after) for fault in ("cut", "error") for after in range(EVENTS)]
+    # With pauses, so that each event is heard before the break.
+    answer = {"text": "a long answer", "usage": {"input": 100, "output": 7}, "delay": 0.02}
     conversations = [
-        {
-            "match": f"Say {fault} {after}!",
-            "turns": [
-                {
-                    "text": "a long answer",
-                    "usage": {"input": 100, "output": 7},
-                    "before": [{fault: after}],
-                }
-            ],
-        }
+        {"match": f"Say {fault} {after}!", "turns": [{**answer, "before": [{fault: after}]}]}
         for fault, after in places
     ]
     steps = [ask(f"{fault}-{after}", f"Say {fault} {after}!") for fault, after in places]
     async with bench(json.dumps({"conversations": conversations})) as desk:
-        events, ended = await desk.end(await desk.begin(*steps))
+        events, _ = await desk.end(await desk.begin(*steps))
         rows = await desk.usage()
+        sent = {
+            f"{fault}-{after}": call.body
+            for fault, after in places
+            for call in desk.models.calls
+            if f"Say {fault} {after}!".encode() in call.body
+        }
         assert len(desk.models.calls) == 2 * len(places)
-    assert {step.state for step in ended.values()} == {StepState.SUCCEEDED}
     for fault, after in places:
         name = f"{fault}-{after}"
-        own = [event for event in events if event.step == name]
-        tokens = bodies(own, EventType.LLM_TOKEN)
-        assert "".join(t["text"] for t in tokens if t["call"] == 2) == "a long answer", name
-        # What was said before the break stays on record, as the first call's.
-        said = "".join(t["text"] for t in tokens if t["call"] == 1)
-        assert "a long answer".startswith(said), name
-        assert bool(said) == (after > 3), name
-        (turn,) = bodies(own, EventType.AGENT_TURN)
-        assert (turn["turn"], turn["stop"]) == (1, "end_turn"), name
-        waits = [wait.get("reason") for wait in bodies(own, EventType.STEP_WAITING)]
-        assert waits == ["ModelOverloaded", None], name
-        broken, whole = (row for row in rows if row["step"] == name)
+        heard = {4: "a long answe"}.get(after, "a long answer" if after > 4 else "")
+        why = "the answer was cut" if fault == "cut" else "from the script (overloaded_error)"
+        assert [_shortened(event) for event in story(events, name)] == [
+            started(),
+            *([token(1, heard)] if heard else []),
+            waits("ModelOverloaded", f"{why}; trying again in 0.5 s"),
+            waits(),
+            token(1, "a long answer", call=2),
+            turn(1, stop="end_turn", used=answer["usage"]),
+            ended(),
+        ], name
+        tokens = (100, _estimated(after)) if after else (len(sent[name]) // 2 + 1, 0)
         outcome = "cut" if fault == "cut" else "error overloaded_error"
-        assert (broken["outcome"], broken["estimated"]) == (outcome, True), name
-        assert (whole["outcome"], whole["estimated"]) == ("answered", False), name
-        assert (whole["input_tokens"], whole["output_tokens"]) == (100, 7), name
-        if after > 0:
-            assert broken["input_tokens"] == 100, name
-            assert broken["output_tokens"] >= 1, name
+        assert bill(rows, name) == [
+            paid(1, tokens, step=name, outcome=outcome, estimated=True, heard=after > 2),
+            paid(1, (100, 7), step=name),
+        ], name
+
+
+def _shortened(event: tuple[str, dict[str, Any]]) -> tuple[str, dict[str, Any]]:
+    """Return *event* without the words of the client's library for a connection that was cut."""
+    kind, body = event
+    if body.get("message", "").startswith("the answer was cut"):
+        body = {
+            **body,
+            "message": re.sub(
+                "^the answer was cut.*; try",
+                "the answer was cut; try",
+                body["message"],
+                flags=re.DOTALL,
+            ),
+        }
+    return kind, body
+
+
+def _estimated(after: int) -> int:
+    """Return the tokens of an answer of which so many events came: three bytes of content each.
+
+    The first event tells of one token, the last but one of seven.
+    """
+    content = [
+        ("content_block_start", {"index": 0, "content_block": {"type": "text", "text": ""}}),
+        *(
+            ("content_block_delta", {"index": 0, "delta": {"type": "text_delta", "text": text}})
+            for text in ("a long answe", "r")
+        ),
+    ]
+    size = sum(
+        len(f"event: {kind}\ndata: {json.dumps({'type': kind, **rest})}")
+        for kind, rest in content[: max(0, after - 2)]
+    )
+    return max(1 if after < 7 else 7, size // 3)
 
 
 async def test_a_storm_that_does_not_end_is_a_failure(bench: MakeBench) -> None:
     """Two agents in a storm: one comes through, the other gives up, says so, and paid nothing."""
-    storm = [{"status": status, "retry_after_ms": 1, "times": 3} for status in (529, 429, 500, 503)]
+    statuses = (529, 429, 500, 503)
+    storm = [{"status": status, "retry_after_ms": 1, "times": 3} for status in statuses]
+    done = {**finish(fixed=True), "usage": {"input": 100, "output": 7}}
     through = [{"error": 2, "type": "overloaded_error"}, *storm[:2]]
     turns = json.dumps(
         {
             "conversations": [
-                {"match": "Come through", "turns": [{**finish(fixed=True), "before": through}]},
-                {"match": "Give up", "turns": [{**finish(fixed=True), "before": storm}]},
+                {"match": "Come through", "turns": [{**done, "before": through}]},
+                {"match": "Give up", "turns": [{**done, "before": storm}]},
             ]
         }
     )
@@ -85,23 +121,44 @@ async def test_a_storm_that_does_not_end_is_a_failure(bench: MakeBench) -> None:
         for name, text in (("one", "Come through"), ("two", "Give up"))
     ]
     async with bench(turns) as desk:
-        run = await desk.begin(*both)
-        events, steps = await desk.end(run)
+        events, _ = await desk.end(await desk.begin(*both))
         rows = await desk.usage()
-    assert steps["one"].state is StepState.SUCCEEDED
-    assert (steps["two"].state, steps["two"].reason) == (StepState.FAILED, Reason.MODEL_FAILED)
-    assert "asked 12 times" in (steps["two"].message or "")
-    outcomes = {
-        name: [row["outcome"] for row in rows if row["step"] == name] for name in ("one", "two")
-    }
-    refused = [f"status {status}" for status in (529, 429, 500, 503) for _ in range(3)]
-    assert outcomes["two"] == refused
-    assert outcomes["one"] == ["error overloaded_error", *refused[:6], "answered"]
-    assert {row["cost_usd"] for row in rows if row["outcome"].startswith("status")} == {0}
-    assert [b["agent"]["status"] for b in bodies(events, EventType.STEP_COMPLETED)] == [
-        "failed" if event.step == "two" else "finished"
-        for event in events
-        if event.type is EventType.STEP_COMPLETED
+    kinds = ("overloaded_error", "rate_limit_error", "api_error")
+    # The same words are told once, however often it is tried.
+    waited = [
+        waits("ModelOverloaded", f"from the script ({kind}); trying again in 0.001 s")
+        for kind in kinds
+    ]
+    assert story(events, "one") == [
+        started(),
+        waits("ModelOverloaded", "from the script (overloaded_error); trying again in 0.5 s"),
+        *waited[:2],
+        waits(),
+        turn(1, "finish", used={"input": 100, "output": 7}),
+        *use_of(1, 1, "finish", {"fixed": True}, "the work ends here"),
+        ended(outputs={"fixed": True}, agent={"status": "finished", "summary": "", "turns": 1}),
+    ]
+    gave_up = "the model was asked 12 times: from the script (api_error)"
+    assert story(events, "two") == [
+        started(),
+        *waited,
+        ended(
+            "failed",
+            reason="ModelFailed",
+            message=gave_up,
+            agent={"status": "failed", "summary": gave_up, "turns": 1},
+        ),
+    ]
+    refused = [f"status {status}" for status in statuses for _ in range(3)]
+    assert bill(rows, "two") == [
+        paid(1, step="two", outcome=outcome, heard=False) for outcome in refused
+    ]
+    broken = "error overloaded_error"
+    assert bill(rows, "one") == [
+        # What it was to read was told before it broke.
+        paid(1, (100, 1), step="one", outcome=broken, estimated=True, heard=False),
+        *(paid(1, step="one", outcome=outcome, heard=False) for outcome in refused[:6]),
+        paid(1, (100, 7), step="one"),
     ]
 
 
@@ -153,26 +210,49 @@ async def test_what_all_runs_spent_together_can_be_extended(bench: MakeBench, sc
 
 async def test_one_huge_answer_leaves_nothing_and_is_counted_whole(bench: MakeBench) -> None:
     """An answer that used more than was reserved is recorded as it was; then nothing more fits."""
-    huge = {"text": "x", "usage": {"input": 90_000, "output": 400_000}}
+    huge, small = {"input": 90_000, "output": 400_000}, {"input": 5, "output": 1}
     conversations = [
-        {"match": "First", "turns": [huge]},
-        {"match": "Second", "turns": [{"text": "y", "usage": {"input": 5, "output": 1}}]},
+        {"match": "First", "turns": [{"text": "x", "usage": huge}]},
+        {"match": "Second", "turns": [{"text": "y", "usage": small}]},
     ]
     steps = (ask("one", "First"), ask("two", "Second", needs=("one",)))
     budgets = Budgets({Scope.RUN: Limit(tokens=100_000)})
     async with bench(json.dumps({"conversations": conversations}), budgets=budgets) as desk:
         run = await desk.begin(*steps)
-        waiting = await desk.until(run, EventType.STEP_WAITING)
+        await desk.until(run, EventType.STEP_WAITING)
         assert len(desk.models.calls) == 1
+        books = await desk.server.engine.budgets_of(run)
         await desk.server.engine.extend_budget(run, Amount(tokens=500_000))
-        await desk.end(run)
+        events, _ = await desk.end(run)
         rows = await desk.usage()
-    (wait,) = bodies(waiting, EventType.STEP_WAITING)
-    assert "the run's budget of 100000 tokens has 0 left" in wait["message"]
-    found = [(r["step"], r["input_tokens"], r["output_tokens"], r["estimated"]) for r in rows]
-    assert found == [("one", 90_000, 400_000, False), ("two", 5, 1, False)]
+        name = (await desk.server.engine.details(run)).run.name
+    assert [(one.scope.value, one.step, one.used.tokens) for one in books] == [
+        ("step", "one", 490_000),
+        ("step", "two", 0),
+        *((scope, "", 490_000) for scope in ("run", "workflow", "day")),
+    ]
+    assert story(events, "one") == [
+        started(),
+        token(1, "x"),
+        turn(1, stop="end_turn", used=huge),
+        ended(),
+    ]
+    assert story(events, "two") == [
+        started(),
+        waits(
+            "Budget",
+            "the run's budget of 100000 tokens has 0 left, too little for the next call; extend it"
+            f" with `plue run extend {name} --tokens …`",
+        ),
+        waits(),
+        token(1, "y"),
+        turn(1, stop="end_turn", used=small),
+        ended(),
+    ]
     # 90,000 at 2 $ and 400,000 at 10 $ a million.
     assert rows[0]["cost_usd"] == Decimal("4.18")
+    assert bill(rows, "one") == [paid(1, (90_000, 400_000), step="one")]
+    assert bill(rows, "two") == [paid(1, (5, 1), step="two")]
 
 
 LOOKS = """
