@@ -100,6 +100,32 @@ async def test_the_books_tell_used_from_reserved(shown: Shown) -> None:
     assert {one.step for one in books.values()} == {"<b>", ""}
 
 
+async def test_programs_read_the_same_books(shown: Shown, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As JSON, from the narrowest, with what is left; those of all only for who reads them all."""
+    await shown.engine.extend_budget(shown.run, Amount(Decimal(5)))
+    path = f"/api/v1/runs/{shown.run}/budgets"
+    async with shown.browser.get(path) as answer:
+        assert answer.status == 200, await answer.text()
+        step, run, workflow, day = (await answer.json())["budgets"]
+    assert (step["scope"], step["step"], run["scope"]) == ("step", "<b>", "run")
+    assert run["usd"] == {"used": 0.25, "reserved": 2, "limit": 15, "extended": 5, "left": 12.75}
+    assert step["seconds"] == {
+        "used": 1.5, "reserved": 120, "limit": 600, "extended": 0, "left": 478.5
+    }  # fmt: skip
+    unlimited = {"used": 300, "reserved": 1000, "limit": None, "extended": 0, "left": None}
+    assert workflow["tokens"] == unlimited
+    assert (day["calls"]["limit"], day["calls"]["left"]) == (7, 5)
+
+    async def may(
+        _access: LocalAccess, _who: Somebody, _verb: Verb, _what: Resource, where: str | None
+    ) -> bool:
+        return where is not None
+
+    monkeypatch.setattr(LocalAccess, "may", may)
+    async with shown.browser.get(path) as answer:
+        assert [one["scope"] for one in (await answer.json())["budgets"]] == ["step", "run"]
+
+
 async def test_the_page_has_a_row_for_each_limit(shown: Shown) -> None:
     """It is safe to show, names what is limited, and is ready to extend the tightest."""
     async with shown.browser.get(shown.path) as answer:

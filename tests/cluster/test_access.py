@@ -56,7 +56,7 @@ async def test_lists_show_the_namespaces_that_a_caller_may_read(served: Served) 
     assert "RoleBinding" in problem["remedy"]
 
 
-READING = ("", "/plan", "/events?follow=false", "/logs", "/usage")
+READING = ("", "/plan", "/events?follow=false", "/logs", "/usage", "/budgets")
 
 
 @pytest.mark.parametrize("path", READING)

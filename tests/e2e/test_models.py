@@ -66,10 +66,13 @@ def test_a_spent_budget_is_extended_by_the_command_that_is_shown(tmp_path: Path)
             line = said.until("waits: the run's budget of 1 calls has 0 left")
             assert "`plue run extend mend-1 --calls …`" in line
             viewed = project.plue("run", "view", "mend-1").stdout
+            assert re.search(r"^run +calls +1 +0 +1 +0$", viewed, re.MULTILINE)
             assert re.search(r"in a browser: http://127\.0\.0\.1:\d+/runs/mend-1/budget\n", viewed)
             extended = project.plue("run", "extend", "mend-1", "--calls", "5")
             assert extended.returncode == 0, extended.stderr
-            assert "1,000" in extended.stdout
+            assert re.search(r"^run +calls +\d +\d +6 +\d$", extended.stdout, re.MULTILINE)
+            budgets = project.json("run", "budgets", "mend-1")["budgets"]
+            assert {(b["scope"], b["calls"]["limit"]) for b in budgets} >= {("run", 6.0)}
             shown = said.rest()
             assert watching.wait(PATIENCE) == 0, shown
         plain = project.plue("workflow", "run", "plain")

@@ -18,6 +18,7 @@ from plue.api.keys import ARCHIVES, DOCUMENT, ENGINE, HOUSE, STREAMS, TREE, ApiL
 from plue.api.making import MAKER, RunMaker
 from plue.api.models import (
     Blob,
+    BudgetReport,
     CancelRun,
     CreateRun,
     EventBody,
@@ -223,6 +224,16 @@ ROUTES: tuple[Route[Any, Any], ...] = (
         query=Nothing,
         body=Nothing,
         produces={JSON: UsageReport},
+    ),
+    Route(
+        method="GET",
+        path=f"{_V1}/runs/{{id}}/budgets",
+        handler=usage.get_budgets,
+        summary="Show the budgets that a run's calls count in, and what is left of them",
+        description="There are none before a step has asked a model.",
+        query=Nothing,
+        body=Nothing,
+        produces={JSON: BudgetReport},
     ),
     Route(
         method="POST",

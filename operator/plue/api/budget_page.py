@@ -18,7 +18,7 @@ from plue.api.models import ExtendBudget
 from plue.api.pages import FORM, page
 from plue.api.problems import ForbiddenError, MediaTypeError
 from plue.api.routes import Call, Nothing, Outcome, Route
-from plue.api.usage import allow_more
+from plue.api.usage import allow_more, books_of
 from plue.domain.budget import UNITS, Books, Scope, Unit
 from plue.domain.run import RunDetails
 from plue.errors import NotFoundError, RejectedError
@@ -93,9 +93,7 @@ async def _shown(
     request, engine = call.request, call.request.app[ENGINE]
     run = await found_run(call)
     details = await engine.details(run)
-    # What runs of every namespace used together is for those who may read them all.
-    everything = await permitted(request, Verb.GET, None)
-    books = [b for b in await engine.budgets_of(run) if everything or b.scope not in _SHARED]
+    books = await books_of(call, run)
     parts = [_note(f"It was not extended: {escape(wrong)}.")] if wrong else []
     parts += [
         _note(f"Step <b>{escape(step.name)}</b> waits: {escape(step.message or 'for its budget')}")

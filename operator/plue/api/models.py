@@ -451,6 +451,36 @@ class UsageReport(_Response):
     cost_usd: float
 
 
+class BudgetUnit(_Response):
+    """One of the units that a budget is counted in."""
+
+    used: float = Field(description="What ended calls used.")
+    reserved: float = Field(description="The most that calls on their way can use.")
+    limit: float | None = Field(description="All that may be used, extensions included; null: all.")
+    extended: float = Field(description="By how much the limit was extended.")
+    left: float | None = Field(description="What is neither used nor reserved; null: no limit.")
+
+
+class BudgetBody(_Response):
+    """What is counted in one scope; `workflow` and `day` are of today, by UTC."""
+
+    scope: Literal["step", "run", "workflow", "day"]
+    step: str | None = Field(default=None, description="Which step, where the scope is one.")
+    usd: BudgetUnit
+    tokens: BudgetUnit
+    calls: BudgetUnit
+    seconds: BudgetUnit
+
+
+class BudgetReport(_Response):
+    """The budgets that a run's calls count in, from the narrowest; limits as of the last call.
+
+    Those of the workflow and the day are there for who may read the runs of all namespaces.
+    """
+
+    budgets: list[BudgetBody]
+
+
 class ExtendBudget(_Request):
     """Allow so much more than the budget of a run, or of another scope that it counts in."""
 

@@ -5,17 +5,24 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from plue.api.callers import Verb, found_run, readable, require
+from plue.api.callers import Verb, found_run, permitted, readable, require
 from plue.api.keys import ENGINE
-from plue.api.models import ExtendBudget, UsageLineBody, UsageReport
+from plue.api.models import (
+    BudgetBody,
+    BudgetReport,
+    BudgetUnit,
+    ExtendBudget,
+    UsageLineBody,
+    UsageReport,
+)
 from plue.api.queries import UsageQuery
 from plue.api.routes import Call, Nothing, Outcome
-from plue.domain.budget import Amount, Scope
+from plue.domain.budget import SHARED, Amount, Books, Scope, Unit
 from plue.domain.run import RunId
 from plue.errors import RejectedError
 from plue.store.usage import UsageLine
 
-__all__ = ["allow_more", "extend_budget", "get_run_usage", "get_usage"]
+__all__ = ["allow_more", "books_of", "extend_budget", "get_budgets", "get_run_usage", "get_usage"]
 
 _DEFAULT_DAYS = timedelta(days=30)
 
@@ -43,6 +50,22 @@ async def get_run_usage(call: Call[Nothing, Nothing]) -> Outcome:
     return _report(await engine.usage_of(await found_run(call)))
 
 
+async def get_budgets(call: Call[Nothing, Nothing]) -> Outcome:
+    """Show what is used, reserved and allowed of a run's budgets."""
+    books = await books_of(call, await found_run(call))
+    return BudgetReport(budgets=[_budget(one) for one in books])
+
+
+async def books_of(call: Call[Any, Any], run: RunId) -> list[Books]:
+    """Return the budgets of *run* that the caller may see.
+
+    What runs of every namespace used together is for those who may read them all.
+    """
+    everything = await permitted(call.request, Verb.GET, None)
+    found = await call.request.app[ENGINE].budgets_of(run)
+    return [books for books in found if everything or books.scope not in SHARED]
+
+
 async def extend_budget(call: Call[Nothing, ExtendBudget]) -> Outcome:
     """Allow more, and let calls that wait for it go on."""
     run = await allow_more(call, call.body)
@@ -60,12 +83,33 @@ async def allow_more(call: Call[Any, Any], body: ExtendBudget) -> RunId:
     if (scope is Scope.STEP) != (body.step is not None):
         raise RejectedError("the scope `step` and the name of a step go together", field="step")
     run = await found_run(call, Verb.PATCH)
-    if scope in {Scope.WORKFLOW, Scope.DAY}:
+    if scope in SHARED:
         # Runs of every namespace are counted there.
         await require(call.request, Verb.PATCH, None)
     extra = Amount(Decimal(str(body.usd)), body.tokens, body.calls, Decimal(str(body.seconds)))
     await call.request.app[ENGINE].extend_budget(run, extra, scope=scope, step=body.step or "")
     return run
+
+
+def _budget(books: Books) -> BudgetBody:
+    def of(unit: Unit) -> BudgetUnit:
+        limit = books.limit_of(unit)
+        return BudgetUnit(
+            used=float(getattr(books.used, unit)),
+            reserved=float(getattr(books.reserved, unit)),
+            limit=None if limit is None else float(limit),
+            extended=float(getattr(books.extra, unit)),
+            left=None if limit is None else float(books.left_of(unit)),
+        )
+
+    return BudgetBody(
+        scope=books.scope.value,
+        step=books.step or None,
+        usd=of("usd"),
+        tokens=of("tokens"),
+        calls=of("calls"),
+        seconds=of("seconds"),
+    )
 
 
 def _report(lines: Sequence[UsageLine]) -> UsageReport:

@@ -65,7 +65,7 @@ def view(run: Which = "latest", *, as_json: AsJson = False) -> None:
     """
     from plue.cli.follow import icons_for
     from plue.cli.report import summary
-    from plue.cli.usage import usage_lines
+    from plue.cli.usage import budget_lines, usage_lines
 
     with server() as api:
         detail = api.get(f"/runs/{_named(api, run)}")
@@ -78,7 +78,8 @@ def view(run: Which = "latest", *, as_json: AsJson = False) -> None:
         short = any(
             step["state"] == "waiting" and step["reason"] == "Budget" for step in detail["steps"]
         )
-        budgets = api.page(f"/runs/{detail['name']}/budget") if short else None
+        budgets = api.get(f"/runs/{detail['id']}/budgets")["budgets"] if short else None
+        page = api.page(f"/runs/{detail['name']}/budget")
     if as_json:
         print(json.dumps(detail, indent=2))
         return
@@ -88,8 +89,9 @@ def view(run: Which = "latest", *, as_json: AsJson = False) -> None:
     print("\n".join(lines))
     if used is not None and used["lines"]:
         print("\n".join(usage_lines(used["lines"], ["step", "model"], used["cost_usd"])))
-    if budgets:
-        print(f"its budgets, in a browser: {budgets}")
+    if budgets is not None:
+        print("\n".join(budget_lines(budgets)))
+        print(f"its budgets, in a browser: {page}")
     if hint:
         print(f"its output: {hint}")
 
@@ -312,6 +314,24 @@ def _named(api: "Api", reference: str) -> str:
 
 
 @app.command()
+def budgets(run: Which = "latest", *, as_json: AsJson = False) -> None:
+    """Show a run's budgets: what is used, what calls on their way may use, what is left.
+
+    Those of the workflow and the day are of today, by UTC. Examples:
+      plue run budgets
+      plue run budgets review-12 --json
+    """
+    from plue.cli.usage import budget_lines
+
+    with server() as api:
+        report = api.get(f"/runs/{_named(api, run)}/budgets")
+    if as_json:
+        print(json.dumps(report, indent=2))
+        return
+    print("\n".join(budget_lines(report["budgets"])))
+
+
+@app.command()
 def extend(
     run: Which = "latest",
     *,
@@ -336,7 +356,7 @@ def extend(
       plue run extend --scope day --usd 50
 
     """
-    from plue.cli.usage import usage_lines
+    from plue.cli.usage import budget_lines
 
     if not (usd or tokens or calls or seconds):
         raise UsageError("say by how much", remedy="give --usd, --tokens, --calls or --seconds")
@@ -349,5 +369,7 @@ def extend(
     with server() as api:
         more = {"usd": usd, "tokens": tokens, "calls": calls, "seconds": seconds}
         body = {**more, "step": step, "scope": scope}
-        report = api.post(f"/runs/{_named(api, run)}/budget", body)
-    print("\n".join(usage_lines(report["lines"], ["step", "model"], report["cost_usd"])))
+        named = _named(api, run)
+        api.post(f"/runs/{named}/budget", body)
+        report = api.get(f"/runs/{named}/budgets")
+    print("\n".join(budget_lines(report["budgets"])))

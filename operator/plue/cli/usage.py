@@ -10,7 +10,7 @@ from plue.cli.context import namespace_of, server
 from plue.cli.text import table
 from plue.errors import UsageError
 
-__all__ = ["usage", "usage_lines"]
+__all__ = ["budget_lines", "usage", "usage_lines"]
 
 _KEYS = ("day", "workflow", "repository", "model")
 
@@ -84,3 +84,29 @@ def usage_lines(lines: Sequence[Mapping[str, Any]], keys: Sequence[str], total: 
     rows.append([*(["total"] + [""] * (len(keys) - 1)), "", "", "", "", f"${total:.4f}"])
     note = ["~ some of it is an estimate: an answer was cut"]
     return table(rows) + (note if any(line.get("estimated") for line in lines) else [])
+
+
+_UNITS = ("usd", "tokens", "calls", "seconds")
+
+
+def budget_lines(budgets: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return budgets as a table: what is limited, and all that is counted for the run."""
+    head = ["BUDGET", "UNIT", "USED", "RESERVED", "LIMIT", "LEFT"]
+    rows = [
+        [
+            f"step {one['step']}" if one.get("step") else one["scope"],
+            unit,
+            *(_amount(one[unit][part]) for part in ("used", "reserved", "limit", "left")),
+        ]
+        for one in budgets
+        for unit in _UNITS
+        if one["scope"] == "run" or one[unit].get("limit") is not None
+    ]
+    return table([head, *rows]) if rows else ["no model was called"]
+
+
+def _amount(amount: float | None) -> str:
+    if amount is None:
+        return "-"
+    text = f"{amount:,.4f}"
+    return text.rstrip("0").rstrip(".")
