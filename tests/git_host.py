@@ -11,7 +11,7 @@ from pathlib import Path
 
 from aiohttp import web
 
-__all__ = ["GitHost", "git_host"]
+__all__ = ["GitHost", "git_host", "self_signed"]
 
 _ENVIRONMENT = {
     "PATH": os.environ["PATH"],
@@ -96,11 +96,11 @@ class GitHost:
         return web.Response(status=status, body=rest, headers=headers)
 
 
-def _certificate(folder: Path) -> tuple[Path, Path]:
-    """Return certificate and key for ``localhost``."""
+def self_signed(folder: Path, alternative: str = "DNS:localhost") -> tuple[Path, Path]:
+    """Return certificate and key for a name, or for an address as in ``IP:127.0.0.1``."""
     certificate, key = folder / "tls.crt", folder / "tls.key"
     words = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2"
-    name = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
+    name = ["-subj", "/CN=localhost", "-addext", f"subjectAltName={alternative}"]
     subprocess.run(
         ["openssl", *words.split(), *name, "-keyout", str(key), "-out", str(certificate)],
         check=True,
@@ -110,10 +110,10 @@ def _certificate(folder: Path) -> tuple[Path, Path]:
 
 
 @contextlib.asynccontextmanager
-async def git_host(folder: Path) -> AsyncIterator[GitHost]:
-    """Give a host with an empty repository."""
+async def git_host(folder: Path, address: str = "", port: int = 0) -> AsyncIterator[GitHost]:
+    """Give a host with an empty repository: ``localhost``, or one that is known by its address."""
     host = GitHost(folder)
-    certificate, key = _certificate(folder)
+    certificate, key = self_signed(folder, f"IP:{address}" if address else "DNS:localhost")
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(certificate, key)
     app = web.Application()
@@ -121,8 +121,9 @@ async def git_host(folder: Path) -> AsyncIterator[GitHost]:
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     try:
-        await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context).start()
-        host.url = f"https://localhost:{runner.addresses[0][1]}/work.git"
+        site = web.TCPSite(runner, address or "127.0.0.1", port, ssl_context=context)
+        await site.start()
+        host.url = f"https://{address or 'localhost'}:{runner.addresses[0][1]}/work.git"
         host.ca = certificate.read_text()
         yield host
     finally:

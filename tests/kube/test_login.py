@@ -1,12 +1,18 @@
 """How an API server is reached: kubeconfigs alone and together, and programs that log in."""
 
 import json
+import ssl
 import stat
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 import yaml
+from aiohttp import web
+from git_host import self_signed
 
 from plue.errors import UsageError
 from plue.kube.login import find_login
@@ -111,3 +117,55 @@ def test_a_program_that_gives_no_token_says_what_to_install(
     with pytest.raises(UsageError) as caught:
         login.token()
     assert caught.value.remedy == "install the helper"
+
+
+@asynccontextmanager
+async def an_api_server(certificate: Path, key: Path) -> AsyncIterator[str]:
+    """Give the address of a server with this certificate; it says who asks."""
+
+    async def who(request: web.Request) -> web.Response:
+        return web.Response(text=request.headers["Authorization"])
+
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate, key)
+    app = web.Application()
+    app.router.add_get("/", who)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context).start()
+        yield f"https://localhost:{runner.addresses[0][1]}/"
+    finally:
+        await runner.cleanup()
+
+
+async def test_what_is_rotated_on_the_disk_is_read_anew(tmp_path: Path) -> None:
+    """A process follows a new token and a new authority of the API server within a minute."""
+    for name in ("old", "new"):
+        (tmp_path / name).mkdir()
+    old, new = self_signed(tmp_path / "old"), self_signed(tmp_path / "new")
+    token, authority = tmp_path / "token", tmp_path / "ca.crt"
+    token.write_text("first\n")
+    authority.write_bytes(old[0].read_bytes())
+    config = a_kubeconfig(tmp_path / "config", "pod", {"tokenFile": "token"})
+    text = yaml.safe_load(config.read_text())
+    text["clusters"][0]["cluster"]["certificate-authority"] = "ca.crt"
+    config.write_text(yaml.safe_dump(text))
+    now = 0.0
+    login = find_login({"KUBECONFIG": str(config)}, clock=lambda: now)
+
+    async with login.session(agent="test", timeout=aiohttp.ClientTimeout(10)) as http:
+
+        async def said(url: str) -> str:
+            async with http.get(url) as answer:
+                return await answer.text()
+
+        async with an_api_server(*old) as url:
+            assert await said(url) == "Bearer first"
+            token.write_text("second\n")
+            authority.write_bytes(new[0].read_bytes())
+        async with an_api_server(*new) as url:
+            with pytest.raises(aiohttp.ClientConnectorCertificateError):
+                await said(url)
+            now += 61
+            assert await said(url) == "Bearer second"

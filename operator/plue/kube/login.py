@@ -1,6 +1,8 @@
 """How the API server is reached: from within a pod, or by a kubeconfig.
 
-Tokens of service accounts are rotated on the disk, so a token is read anew when it is a minute old.
+Tokens of service accounts are rotated on the disk, and so are the authorities beside them: when a
+token is a minute old, both are read anew. An authority that has been trusted stays so until the
+process ends, so both sides of a rotation can be served meanwhile.
 """
 
 import base64
@@ -58,7 +60,11 @@ class Login:
 
 
 def find_login(
-    environment: Mapping[str, str], *, context: str | None = None, programs: bool = False
+    environment: Mapping[str, str],
+    *,
+    context: str | None = None,
+    programs: bool = False,
+    clock: Callable[[], float] = time.monotonic,
 ) -> Login:
     """Return the login that the surroundings give: a kubeconfig that is named, else the pod's.
 
@@ -69,29 +75,34 @@ def find_login(
     named = environment.get("KUBECONFIG", "")
     if named or context is not None:
         files = [Path(one) for one in named.split(os.pathsep) if one] or [_USUAL]
-        return _from_kubeconfig(files, context, programs=programs)
+        return _from_kubeconfig(files, context, programs=programs, clock=clock)
     host = environment.get("KUBERNETES_SERVICE_HOST")
     if host:
-        return _from_pod(host, environment.get("KUBERNETES_SERVICE_PORT", "443"))
-    return _from_kubeconfig([_USUAL], None, programs=programs)
+        return _from_pod(host, environment.get("KUBERNETES_SERVICE_PORT", "443"), clock)
+    return _from_kubeconfig([_USUAL], None, programs=programs, clock=clock)
 
 
-def _from_pod(host: str, port: str) -> Login:
+def _from_pod(host: str, port: str, clock: Callable[[], float]) -> Login:
     host = f"[{host}]" if ":" in host else host
+    authority = str(_ACCOUNT / "ca.crt")
+    verify = ssl.create_default_context(cafile=authority)
     return Login(
         server=f"https://{host}:{port}",
-        verify=ssl.create_default_context(cafile=str(_ACCOUNT / "ca.crt")),
-        token=_token_of(_ACCOUNT / "token"),
+        verify=verify,
+        token=_token_of(_ACCOUNT / "token", clock, lambda: verify.load_verify_locations(authority)),
         namespace=(_ACCOUNT / "namespace").read_text().strip(),
     )
 
 
-def _token_of(file: Path) -> Callable[[], str]:
+def _token_of(
+    file: Path, clock: Callable[[], float], read_authority: Callable[[], None]
+) -> Callable[[], str]:
     held: list[tuple[float, str]] = []
 
     def token() -> str:
-        now = time.monotonic()
+        now = clock()
         if not held or now - held[0][0] > _TOKEN_AGE:
+            read_authority()
             held[:] = [(now, file.read_text().strip())]
         return held[0][1]
 
@@ -113,7 +124,13 @@ def _merged(paths: Sequence[Path]) -> dict[str, Any]:
     return whole
 
 
-def _from_kubeconfig(files: Sequence[Path], context: str | None, *, programs: bool) -> Login:
+def _from_kubeconfig(
+    files: Sequence[Path],
+    context: str | None,
+    *,
+    programs: bool,
+    clock: Callable[[], float],
+) -> Login:
     paths = [file.expanduser() for file in files]
     path = os.pathsep.join(map(str, paths))
     try:
@@ -131,7 +148,15 @@ def _from_kubeconfig(files: Sequence[Path], context: str | None, *, programs: bo
             field="kubeconfig",
             remedy="set KUBECONFIG to a file that `kubectl` can use",
         ) from error
-    token = _user_token(user, user_entry["folder"])
+    verify = _verification(cluster, user, cluster_entry["folder"], user_entry["folder"])
+
+    def read_authority() -> None:
+        if file := cluster.get("certificate-authority"):
+            verify.load_verify_locations(str(cluster_entry["folder"] / file))
+
+    token = _user_token(user)
+    if "tokenFile" in user:
+        token = _token_of(user_entry["folder"] / user["tokenFile"], clock, read_authority)
     if "exec" in user and programs:
         token = _program_token(user["exec"], user_entry["folder"])
     elif "exec" in user or "auth-provider" in user:
@@ -141,7 +166,7 @@ def _from_kubeconfig(files: Sequence[Path], context: str | None, *, programs: bo
         )
     return Login(
         server=server,
-        verify=_verification(cluster, user, cluster_entry["folder"], user_entry["folder"]),
+        verify=verify,
         token=token,
         namespace=str(chosen.get("namespace", "default")),
     )
@@ -155,9 +180,7 @@ def _named(config: Mapping[str, Any], section: str, name: str) -> Mapping[str, A
     raise KeyError(f"no {name!r} among its {section}")
 
 
-def _user_token(user: Mapping[str, Any], folder: Path) -> Callable[[], str | None]:
-    if "tokenFile" in user:
-        return _token_of(folder / user["tokenFile"])
+def _user_token(user: Mapping[str, Any]) -> Callable[[], str | None]:
     token = user.get("token")
     return lambda: None if token is None else str(token)
 
