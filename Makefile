@@ -52,6 +52,7 @@ demo: setup  ## Run this repository's own checks as a workflow, live
 
 test: setup lint  ## Lint, types, layers, all tests, and rounds of faults
 	mypy
+	mypy --config-file tests/mypy.ini
 	$(call twice,)
 	PYTHONPATH=tests python -m faults.main --seeds $(SEEDS) --first $(SEED) --within 360
 	@$(MAKE) --no-print-directory test-played

@@ -97,10 +97,14 @@ def event(n: int, kind: EventType, step: str | None = "hello", **body: Any) -> R
     return RunnerEvent(n=n, type=kind, step=step, body=body)
 
 
+FIRST_TRY: dict[str, Any] = {"try": 1}
+"""A word of Python cannot name an argument."""
+
+
 def hello_events(first: int = 1) -> list[RunnerEvent]:
     """Return the three events of a step that says hello."""
     return [
-        event(first, EventType.STEP_STARTED, attempt=1, **{"try": 1}, shown="echo hello"),
+        event(first, EventType.STEP_STARTED, attempt=1, **FIRST_TRY, shown="echo hello"),
         event(first + 1, EventType.STEP_OUTPUT, attempt=1, stream="stdout", text="hello\n", line=1),
         event(
             first + 2, EventType.STEP_COMPLETED, attempt=1, state="succeeded", exit_code=0, tries=1

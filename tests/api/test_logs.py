@@ -12,6 +12,9 @@ from plue.api.models import LogLine
 from plue.domain.run import RunId, StoredEvent
 from plue.wire.events import EventType
 
+SECOND_TRY: dict[str, Any] = {"try": 2}
+"""A word of Python cannot name an argument."""
+
 
 def a_chunk(text: str, *, line: int = 1, step: str = "build", **more: Any) -> StoredEvent:
     """Return a chunk of output as it is stored."""
@@ -74,7 +77,7 @@ def test_lines_of_other_streams_do_not_mix() -> None:
         a_chunk("out", partial=True),
         a_chunk("err\n", line=2, stream="stderr"),
         a_chunk("other\n", step="unit"),
-        a_chunk("again\n", **{"try": 2}),
+        a_chunk("again\n", **SECOND_TRY),
         a_chunk(" put\n"),
     )
     assert [line.text for line in found] == ["err", "other", "again", "out put"]

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from api.served import TOKEN, Served
 from structlog.testing import capture_logs
+from yarl import URL
 
 from plue.errors import ConflictError, FencedError, InternalError, PlueError, RejectedError
 
@@ -15,7 +16,7 @@ RUNS = "/api/v1/runs"
 
 
 async def problem_of(
-    served: Served, method: str, path: str, **arguments: Any
+    served: Served, method: str, path: str | URL, **arguments: Any
 ) -> tuple[int, dict[str, Any]]:
     """Return the status and the problem of a request that must fail."""
     async with served.client.request(method, path, **arguments) as response:
@@ -160,8 +161,6 @@ async def test_a_wrong_method_is_405_with_what_is_allowed(served: Served) -> Non
 )
 async def test_a_bad_path_is_no_fault_of_ours(served: Served, path: str, status: int) -> None:
     """Whatever stands in the path is refused, not stumbled over."""
-    from yarl import URL
-
     got, _ = await problem_of(served, "GET", URL(served.url + path, encoded=True))
     assert got == status
 

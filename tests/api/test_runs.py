@@ -111,7 +111,7 @@ async def test_create_answers_201_with_the_run_and_where_it_is(served: Served) -
 
 async def test_create_hands_everything_to_the_engine(served: Served) -> None:
     """Each field of the body arrives in the submission, in its own unit."""
-    body = {
+    body: dict[str, Any] = {
         "workflow": "ci",
         "inputs": {"env": "1"},
         "text_inputs": True,

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,8 +15,9 @@ from bench.figures import Figure, Goal, percentile
 from bench.world import environment
 
 
-def _document(*figures: Figure) -> dict[str, object]:
-    return json.loads(json.dumps(report.document(figures, command="make bench")))
+def _document(*figures: Figure) -> dict[str, Any]:
+    made: dict[str, Any] = json.loads(json.dumps(report.document(figures, command="make bench")))
+    return made
 
 
 @pytest.mark.slow

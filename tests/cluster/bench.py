@@ -10,8 +10,9 @@ import re
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 from cluster.bed.namespaces import network_of
@@ -55,7 +56,7 @@ async def _one(api: ApiClient, http: aiohttp.ClientSession) -> dict[str, float]:
     return seen
 
 
-async def _events(http: aiohttp.ClientSession, run: str):  # noqa: ANN202 - an async generator
+async def _events(http: aiohttp.ClientSession, run: str) -> AsyncIterator[str]:
     while True:
         async with http.get(f"/api/v1/runs/{run}/events") as answer:
             if answer.status == 404:  # not submitted yet
@@ -67,7 +68,7 @@ async def _events(http: aiohttp.ClientSession, run: str):  # noqa: ANN202 - an a
             return
 
 
-def _is_complete(run: dict) -> bool:
+def _is_complete(run: dict[str, Any]) -> bool:
     return (run.get("status") or {}).get("phase") == "Succeeded"
 
 

@@ -42,7 +42,7 @@ def ci(ctx):
 """
 """A workflow of one step."""
 
-_READER = [
+_READER: list[dict[str, Any]] = [
     {
         "apiVersion": "v1",
         "kind": "ServiceAccount",

@@ -23,7 +23,7 @@ __all__ = ["RUNNERS", "RUNTIME", "Cluster", "Operator", "a_workflow", "run_of", 
 
 RUNNERS = "plue-runners"
 
-_STANDING = [
+_STANDING: list[dict[str, Any]] = [
     {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": RUNNERS}},
     {
         "apiVersion": "v1",

@@ -218,7 +218,7 @@ def test_lost_rights_cancel_nothing(bare: Cluster, behind: Operator, faulty: Fau
 
 def _refuse(server: EmbeddedPostgres, dsn: str, *, refused: bool) -> None:
     """Let nobody into a database, and put out who is in it; or let everybody in again."""
-    name = sql.Identifier(conninfo_to_dict(dsn)["dbname"])
+    name = sql.Identifier(str(conninfo_to_dict(dsn)["dbname"]))
     with psycopg.connect(server.dsn("postgres"), autocommit=True) as connection:
         allow = sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS {}")
         connection.execute(allow.format(name, sql.SQL("false" if refused else "true")))

@@ -233,7 +233,11 @@ async def test_an_issuer_may_answer_in_pieces_and_at_length(world: World) -> Non
 @pytest.mark.parametrize("name", ["issuer", "public_url"])
 def test_tokens_never_travel_in_the_open(name: str) -> None:
     """Only https, or loopback."""
-    given = {"issuer": "https://a.example", "public_url": "https://b.example", "client_id": "x"}
+    given: dict[str, Any] = {
+        "issuer": "https://a.example",
+        "public_url": "https://b.example",
+        "client_id": "x",
+    }
     BrowserLogin(**given)
     with pytest.raises(UsageError, match=name):
         BrowserLogin(**{**given, name: "http://c.example"})

@@ -68,6 +68,7 @@ async def _watching(login: Login, host: PodHost) -> AsyncIterator[None]:
                 namespace=RUNNERS,
                 workflows=_ignore,
                 runs=_ignore,
+                ended_runs=lambda _: False,
                 pools=_ignore,
                 nodes=_ignore,
                 pods=saw,

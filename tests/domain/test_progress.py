@@ -1,5 +1,7 @@
 """What events mean for the rows of steps."""
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,9 +16,13 @@ STARTED, COMPLETED, OUTPUT = (
 )
 
 
-def said(kind: EventType, step: str = "a", **body: object) -> RunnerEvent:
+FIRST_TRY: dict[str, Any] = {"try": 1}
+"""A word of Python cannot name an argument."""
+
+
+def said(kind: EventType, step: str = "a", **body: Any) -> RunnerEvent:
     """Return an event."""
-    return RunnerEvent(n=1, type=kind, step=step, body=body)  # type: ignore[arg-type]
+    return RunnerEvent(n=1, type=kind, step=step, body=body)
 
 
 @pytest.mark.parametrize(
@@ -24,12 +30,12 @@ def said(kind: EventType, step: str = "a", **body: object) -> RunnerEvent:
     [
         pytest.param([said(OUTPUT)], [], id="output-changes-no-row"),
         pytest.param(
-            [said(STARTED, **{"try": 1})],
+            [said(STARTED, **FIRST_TRY)],
             [StepChange("a", StepState.RUNNING, tries=1, started=True)],
             id="started",
         ),
         pytest.param(
-            [said(STARTED, **{"try": 1}), said(COMPLETED, state="failed", exit_code=3, tries=1)],
+            [said(STARTED, **FIRST_TRY), said(COMPLETED, state="failed", exit_code=3, tries=1)],
             [
                 StepChange(
                     "a",

@@ -172,7 +172,7 @@ def test_an_agent_uses_tools_of_the_repository(house: House) -> None:
     assert "first of all: quote the name" in run.message
 
 
-RELEASE = {"version": "1.2.0", "channel": "stable", "notes": "Faster, and `$(safe)` too."}
+RELEASE: dict[str, Any] = {"version": "1.2.0", "channel": "stable", "notes": "Faster, and `$(safe)` too."}
 
 
 def test_release_publishes_once(house: House) -> None:

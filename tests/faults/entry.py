@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 FOLDER = Path(os.environ["FAULTS"])
 SETUP = json.loads((FOLDER / "setup.json").read_text())
@@ -68,12 +69,15 @@ def shorten_times() -> None:
     import plue.gateway.app
     import plue.local.server as local_server
 
-    given = {name: timedelta(seconds=value) for name, value in SETUP["engine"].items()}
+    given: dict[str, Any] = {
+        name: timedelta(seconds=value) for name, value in SETUP["engine"].items()
+    }
     made = local_server._engine_settings
     local_server._engine_settings = lambda *args, **more: replace(made(*args, **more), **given)
     plue.gateway.app.HEARTBEAT_SECONDS = SETUP["heartbeat"]
-    streams, unread = plue.api.app.OpenStreams, timedelta(seconds=SETUP["unread"])
-    plue.api.app.OpenStreams = lambda *, sweep, **_: streams(unread=unread, sweep=sweep)
+    app: Any = plue.api.app
+    streams, unread = app.OpenStreams, timedelta(seconds=SETUP["unread"])
+    app.OpenStreams = lambda *, sweep, **_: streams(unread=unread, sweep=sweep)
 
 
 def route_runners() -> None:
@@ -120,7 +124,7 @@ def runner(arguments: Sequence[str]) -> None:
 
 def mutate(side: str) -> None:
     """Break the product as the setup asks for."""
-    from mutations import MUTATIONS
+    from mutations import MUTATIONS  # type: ignore[import-not-found]  # beside this script
 
     for name in SETUP["mutations"]:
         where, change = MUTATIONS[name]

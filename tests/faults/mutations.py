@@ -90,7 +90,7 @@ def let_silent_runners_be() -> None:
     async def nobody(_hosts: Any, _silent: Any) -> set[Any]:
         return set()
 
-    plue.engine.ending._ended_by_hosts = nobody
+    plue.engine.ending._ended_by_hosts = nobody  # type: ignore[assignment]
 
 
 MUTATIONS: dict[str, tuple[str, Callable[[], None]]] = {

@@ -299,7 +299,7 @@ async def crash_at_marks(
             r.world.arm(mark)
         r.note(f"armed {' and '.join(group)}")
         drivers = {DRIVERS.get(mark, ordinary) for mark in group}
-        tasks = [asyncio.create_task(driver(r)) for driver in sorted(drivers, key=str)]
+        tasks = [asyncio.ensure_future(driver(r)) for driver in sorted(drivers, key=str)]
         left = await _fire(r, group, patience)
         missed += left
         r.kills["mark"] += len(group) - len(left)

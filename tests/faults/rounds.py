@@ -24,7 +24,7 @@ __all__ = ["MIX", "MIX_INPUTS", "Round", "Verdict", "a_round", "opened"]
 END_SECONDS = 120.0
 SETTLE_SECONDS = 45.0
 
-MIX = (
+MIX: tuple[tuple[str, dict[str, Any]], ...] = (
     ("short", {}),
     ("staged", {}),
     ("long", {"ticks": 25}),

@@ -120,13 +120,13 @@ class Stage:
             # The socket is closed, a renewal is answered, or the run is done: never silence.
             while True:
                 try:
-                    message = await socket.receive(timeout=PATIENCE)
+                    answer = await socket.receive(timeout=PATIENCE)
                 except TimeoutError:
                     pytest.fail(f"silence after {messages} and {heard}")
-                if message.type is not aiohttp.WSMsgType.TEXT:
+                if answer.type is not aiohttp.WSMsgType.TEXT:
                     break
-                heard.append(message.data)
-                if '"renewed"' in message.data or '"done"' in message.data:
+                heard.append(answer.data)
+                if '"renewed"' in answer.data or '"done"' in answer.data:
                     break
         return heard
 

@@ -16,7 +16,7 @@ from aiohttp.test_utils import TestServer
 from plue.domain.budget import Limit, Scope
 from plue.errors import UnavailableError, UsageError
 from plue.gateway.llm.configuration import models_with, read_file, settings_of
-from plue.gateway.llm.providers import credentials_from
+from plue.gateway.llm.providers import AnthropicProvider, credentials_from
 from plue.gateway.llm.settings import CLIENTS, PoolModels
 from plue.kube.foundation import Foundation
 from plue.kube.login import Login
@@ -89,7 +89,7 @@ async def test_a_cluster_has_the_key_of_a_mounted_file(
     )
     async with base.parts:
         models = await base.open_models()
-        assert models.provider is not None
+        assert isinstance(models.provider, AnthropicProvider)
         assert models.settings.clients["anthropic/own"] == "own-1"
         assert models.settings.budgets.of(Scope.DAY) == Limit(Decimal(100))
         assert await models.provider._credentials() == {"x-api-key": "first"}

@@ -91,7 +91,7 @@ def test_room_is_taken_by_what_fits_and_by_nothing_else() -> None:
     assert (room.tools, room.optional) == (18, 0)
     choice = {"anyOf": [{"type": "string"}, {"type": "null"}]}
     fields = {f"f{number}": choice for number in range(17)}
-    chosen = {"type": "object", "properties": fields, "required": [*fields]}
+    chosen: dict[str, Any] = {"type": "object", "properties": fields, "required": [*fields]}
     assert not Room().takes(chosen)
     assert Room(unions=17).takes(chosen)
     assert not Room(tools=0).takes(wide(0))

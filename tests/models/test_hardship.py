@@ -30,7 +30,11 @@ async def test_a_stream_may_break_at_every_boundary(bench: MakeBench) -> None:
     """
     places = [(fault, after) for fault in ("cut", "error") for after in range(EVENTS)]
     # With pauses, so that each event is heard before the break.
-    answer = {"text": "a long answer", "usage": {"input": 100, "output": 7}, "delay": 0.02}
+    answer: dict[str, Any] = {
+        "text": "a long answer",
+        "usage": {"input": 100, "output": 7},
+        "delay": 0.02,
+    }
     conversations = [
         {"match": f"Say {fault} {after}!", "turns": [{**answer, "before": [{fault: after}]}]}
         for fault, after in places

@@ -101,7 +101,9 @@ CALLS: list[tuple[str, dict[str, Any], bool, str]] = [
 async def test_a_function_is_a_tool(bench: MakeBench) -> None:
     """What it returns, or prints, or how it fails is the result; nothing of it is shell text."""
     names = {name for name, *_ in CALLS}
-    equipment = {f"//tools:{n}": function(n, 1 if n == "hangs" else None) for n in names}
+    equipment: dict[str, Equipment] = {
+        f"//tools:{n}": function(n, 1 if n == "hangs" else None) for n in names
+    }
     uses = [use(name, **given) for name, given, *_ in CALLS]
     async with bench(script({"tools": uses}, finish(fixed=True))) as desk:
         events, step = await work(desk, equipment)

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from decimal import Decimal
 from pathlib import Path
+from typing import cast
 
 import pytest
 from models.conftest import Bench, an_output, ask
@@ -77,7 +78,8 @@ async def test_an_answer_fits_its_schema(desk: Bench) -> None:
     step = ask(text=text, output=schema)
     events, ended = await desk.end(await desk.begin(_with(step, client=HAIKU)))
     assert ended["ask"].state is StepState.SUCCEEDED, ended["ask"].message
-    assert ended["ask"].outputs["issues"][0]["line"] == 3
+    (issue,) = cast("list[dict[str, int]]", ended["ask"].outputs["issues"])
+    assert issue["line"] == 3
     assert bodies(events, EventType.LLM_TOKEN)
 
 

@@ -4,6 +4,7 @@ import os
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from runner.conftest import Run
@@ -44,7 +45,7 @@ def shows(text: Text, *needs: str, name: str = "show") -> Step:
     return Step(name=name, action=Shell(script=script, holes={"PLUE_V1": text}), needs=needs)
 
 
-def in_place(folder: Path, *steps: Step, **fields: object) -> ScriptedGateway:
+def in_place(folder: Path, *steps: Step, **fields: Any) -> ScriptedGateway:
     """Return a gateway with a run in *folder* itself."""
     workspace = Workspace(kind="in_place", path=str(folder))
     return ScriptedGateway(an_assignment(*steps, workspace=workspace, **fields))

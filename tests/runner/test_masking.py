@@ -7,6 +7,7 @@ from urllib.parse import quote
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from pydantic import JsonValue
 
 from plue_runner.masking import MASK, Masker
 
@@ -48,7 +49,7 @@ def test_masker_hides_each_line_of_a_key() -> None:
 
 def test_masker_hides_secrets_inside_json() -> None:
     """Outputs are searched through, names included."""
-    value = {"url": "https://tok@host", "tok": [1, "a tok"], "n": None}
+    value: JsonValue = {"url": "https://tok@host", "tok": [1, "a tok"], "n": None}
     expected = {"url": f"https://{MASK}@host", MASK: [1, f"a {MASK}"], "n": None}
     assert expected == Masker(["tok"]).json(value)
 

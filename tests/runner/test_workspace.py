@@ -6,6 +6,7 @@ import tarfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from runner.conftest import Run
@@ -17,9 +18,9 @@ from plue_runner.faults import Fault
 from plue_runner.workspace import make_workspace
 
 
-def _archive(*members: tarfile.TarInfo, mode: str = "w:gz") -> bytes:
+def _archive(*members: tarfile.TarInfo, mode: Literal["w", "w:gz"] = "w:gz") -> bytes:
     file = io.BytesIO()
-    with tarfile.open(fileobj=file, mode=mode) as tar:  # type: ignore[call-overload] - any mode
+    with tarfile.open(fileobj=file, mode=mode) as tar:
         for member in members:
             content = b"#!/bin/sh\necho run\n" if member.isreg() else b""
             member.size = len(content)
@@ -41,7 +42,7 @@ def _gateway(archive: bytes, script: str, *, sent: bytes | None = None) -> Scrip
 
 
 @pytest.mark.parametrize("mode", [pytest.param("w", id="tar"), pytest.param("w:gz", id="gzip")])
-async def test_archive_becomes_the_workspace(run: Run, mode: str) -> None:
+async def test_archive_becomes_the_workspace(run: Run, mode: Literal["w", "w:gz"]) -> None:
     """Files, modes and inner links of the archive are there when the first step starts."""
     members = (
         _member("bin/tool", mode=0o755),

@@ -139,9 +139,11 @@ async def test_a_call_is_settled_once_whoever_comes(postgres_dsn: str) -> None:
         calls = await asyncio.gather(*(reserve(own, Budgets()) for _ in range(60)))
         ids = [call.id for call in calls if isinstance(call, Reservation)]
         async with asyncio.timeout(PATIENCE):
-            settled, *_ = await asyncio.gather(
+            settled, _ = await asyncio.gather(
                 asyncio.gather(*(own.settle(one, USED) for one in [*ids, *reversed(ids)])),
-                *(other.settle_abandoned(older=timedelta(seconds=-91)) for other in others),
+                asyncio.gather(
+                    *(other.settle_abandoned(older=timedelta(seconds=-91)) for other in others)
+                ),
             )
     rows = await asked(postgres_dsn, "SELECT * FROM llm_usage")
     assert {row["state"] for row in rows} == {"settled"}

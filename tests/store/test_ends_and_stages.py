@@ -89,7 +89,7 @@ async def test_steps_that_a_stage_adds_at_the_same_moment_end_too(
         )
         async with database.locked("record_stage", _parameters(stage)) as (rows, _):
             assert rows
-            acting = asyncio.create_task(act(database, key))
+            acting = asyncio.ensure_future(act(database, key))
             await waits_for_a_lock(postgres_dsn)
         await acting
         assert await states(postgres_dsn, key.run) == {"hello": "cancelled", "late": "cancelled"}

@@ -2,6 +2,8 @@
 
 import time
 
+from pydantic import JsonValue
+
 from bench.figures import Figure, Goal
 from bench.usage import Part, metered
 from bench.world import World
@@ -69,7 +71,12 @@ async def _again(evaluator: Evaluator, world: World) -> Figure:
     first = (await evaluator.plan(files, "steps", inputs={}, event={})).plan
     if first is None or len(first.awaits) != 1:
         raise RuntimeError("the first stage does not end where it should")
-    ended = {"ok": True, "state": "succeeded", "exit_code": 0, "outputs": {"size": "3"}}
+    ended: dict[str, JsonValue] = {
+        "ok": True,
+        "state": "succeeded",
+        "exit_code": 0,
+        "outputs": {"size": "3"},
+    }
     known = {step.name: {**ended, "stdout": "a"} for step in first.steps}
     values = []
     for _ in range(world.n(300, 2)):

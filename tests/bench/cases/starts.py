@@ -142,7 +142,8 @@ def _up_once(root: Path, data: Path) -> tuple[float, float]:
 
 async def postgres_start(world: World, _history: int | None) -> list[Figure]:
     """Start the embedded Postgres in a new folder, and again in an existing one."""
-    new, existing = [], []
+    new: list[float] = []
+    existing: list[float] = []
     for _ in range(world.n(5, 1)):
         folder = Path(tempfile.mkdtemp(prefix="p", dir=world.folder))
         for values in (new, existing):

@@ -48,7 +48,11 @@ def server_archive(places: Places) -> tuple[Path, str]:
 
 def _ours(places: Places, kind: str) -> tuple[Path, str]:
     context = _fresh(places.work / f"{kind}-context")
-    make = [sys.executable, REPOSITORY / f"{kind}_image" / "make_context.py", context]
+    make: list[str | Path] = [
+        sys.executable,
+        REPOSITORY / f"{kind}_image" / "make_context.py",
+        context,
+    ]
     run(f"gathering the {kind} and its libraries", make)
     digest = _digest([context], f"{_SUITE} {_PACKAGES}")
     name = f"localhost/plue-{kind}:{digest}"

@@ -10,6 +10,7 @@ import json
 import subprocess
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from cluster.bed.node import GATEWAY
@@ -218,7 +219,7 @@ def test_a_step_cannot_outlive_its_deadline(plue: Installed) -> None:
     until("its pod is gone", lambda: not plue.cluster.get("pod", runner, RUNNERS), seconds=60)
 
 
-def _body(event: dict[str, object]) -> dict[str, object]:
+def _body(event: dict[str, Any]) -> dict[str, Any]:
     body = event.get("body", event)
     assert isinstance(body, dict)
     return body
