@@ -99,6 +99,7 @@ class Database:
             timeout=10.0,
             kwargs={"autocommit": True, "row_factory": dict_row, **_PATIENCE},
             check=None,
+            configure=_let_go,
         )
         with translated():
             await pool.open(wait=True, timeout=10.0)
@@ -159,10 +160,6 @@ class Database:
                 connection.pipeline() as pipeline,
                 connection.transaction(),
             ):
-                idle = round(LET_GO_AFTER.total_seconds() * 1000)
-                await connection.execute(
-                    f"SET LOCAL idle_in_transaction_session_timeout = {idle}", prepare=False
-                )
                 transaction = Transaction(connection, pipeline)
                 yield await transaction.rows(name, parameters), transaction
 
@@ -231,6 +228,12 @@ class Database:
                 # A dead socket is silent: ask something, so that it costs ten seconds at most.
                 async with asyncio.timeout(5.0):
                     await connection.execute("SELECT 1")
+
+
+async def _let_go(connection: psycopg.AsyncConnection[Any]) -> None:
+    """Have Postgres undo what this process began and then forgot."""
+    idle = round(LET_GO_AFTER.total_seconds() * 1000)
+    await connection.execute(f"SET idle_in_transaction_session_timeout = {idle}")
 
 
 class Transaction:
