@@ -1,6 +1,7 @@
 """The model proxy between the real client and the model server: who may call, and what it costs."""
 
 import asyncio
+import base64
 import json
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
@@ -209,7 +210,23 @@ async def test_a_token_is_good_for_its_step_only(desk: Desk, change: dict[str, A
     await _refused(desk, step_token(claim, "secret"), 401)
 
 
-@pytest.mark.parametrize("token", ["", "x", "plue-step.x.y", "plue-step..", "plue-step.e30.x"])
+def _claiming(claim: bytes) -> str:
+    return f"plue-step.{base64.urlsafe_b64encode(claim).decode().rstrip('=')}.x"
+
+
+_RUN = b"00000000-0000-0000-0000-000000000000"
+
+
+@pytest.mark.parametrize(
+    "token",
+    [
+        *("", "x", "plue-step.x.y", "plue-step..", "plue-step.e30.x"),
+        # What the database would not take must not reach it: others are looked for beside it.
+        _claiming(b'{"run":"%s","attempt":1,"step":"\\ud800"}' % _RUN),
+        _claiming(b'{"run":"%s","attempt":99999999999,"step":"ask"}' % _RUN),
+        _claiming(b'{"run":"%s","attempt":1,"step":"\xff"}' % _RUN),
+    ],
+)
 async def test_what_is_no_token_is_refused(desk: Desk, token: str) -> None:
     """Mangled tokens are 401, never 500."""
     async with aiohttp.ClientSession() as http:

@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import signal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -44,6 +45,17 @@ async def work(desk: Bench, **fields: Any) -> tuple[list[StoredEvent], StepView,
 def bodies(events: list[StoredEvent], kind: EventType) -> list[dict[str, Any]]:
     """Return the bodies of the events of *kind*."""
     return [json.loads(event.body) for event in events if event.type is kind]
+
+
+def with_links(folder: Path) -> Path:
+    """Put links into the workspace that lead to a folder beside it; return that folder."""
+    outside, tree = folder / "outside", folder / "tree"
+    for made in (outside, tree):
+        made.mkdir()
+    (outside / "secret").write_text("hidden")
+    (tree / "link").symlink_to(outside / "secret")
+    (tree / "folder").symlink_to(outside)
+    return outside
 
 
 def results(desk: Bench, call: int) -> list[dict[str, Any]]:
@@ -124,13 +136,7 @@ async def test_a_tool_that_cannot_tells_the_model(
 ) -> None:
     """A wrong use is an error that the model sees; nothing outside of the workspace is touched."""
     async with bench(script({"tools": [use(name, **given)]}, finish(fixed=False))) as desk:
-        outside = desk.folder / "outside"
-        outside.mkdir()
-        (outside / "secret").write_text("hidden")
-        tree = desk.folder / "tree"
-        tree.mkdir()
-        (tree / "link").symlink_to(outside / "secret")
-        (tree / "folder").symlink_to(outside)
+        outside = with_links(desk.folder)
         events, step, _ = await work(desk)
         (result,) = results(desk, 1)
         assert sorted(path.name for path in outside.iterdir()) == ["secret"]
@@ -406,13 +412,7 @@ async def test_no_link_leads_a_tool_out_of_the_workspace(bench: MakeBench) -> No
     all_of_them = [*tries, *fine]
     turns = [{"tools": [use(name, **given)], "usage": USED} for name, given, _ in all_of_them]
     async with bench(script(*turns, {**finish(fixed=True), "usage": USED})) as desk:
-        outside = desk.folder / "outside"
-        outside.mkdir()
-        (outside / "secret").write_text("hidden")
-        tree = desk.folder / "tree"
-        tree.mkdir()
-        (tree / "link").symlink_to(outside / "secret")
-        (tree / "folder").symlink_to(outside)
+        outside = with_links(desk.folder)
         events, _, _ = await work(desk)
         rows = await desk.usage()
         assert [path.name for path in outside.iterdir()] == ["secret"]
