@@ -4,6 +4,7 @@ import asyncio
 import errno
 import hashlib
 import os
+import platform
 import tarfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
@@ -18,6 +19,10 @@ __all__ = ["Download", "make_workspace"]
 
 Download = Callable[[str], AbstractAsyncContextManager[AsyncIterator[bytes]]]
 """Opens a blob by its id; raises NotFoundError or UnavailableError."""
+
+# Neither is in Python before 3.11.4, which some distributions have.
+_JUDGES = hasattr(tarfile, "data_filter")
+_REFUSED: tuple[type[Exception], ...] = (tarfile.FilterError,) if _JUDGES else ()
 
 _TRIES = 8
 _COPY_BYTES = 1024 * 1024
@@ -114,7 +119,15 @@ def _extract(tar: tarfile.TarFile, folder: str) -> None:
             folders.append(member)
         elif not _write(tar, member, f"{folder}/{parent}/{name}"):
             rest.append(member)
-    tar.extractall(folder, rest, filter="data")
+    if rest and not _JUDGES:
+        raise Fault(
+            Reason.WORKSPACE_FAILED,
+            f"{rest[0].name!r} of the workspace's archive cannot be judged by Python"
+            f" {platform.python_version()}",
+            remedy="give the runner Python 3.11.4 or newer, or leave out links",
+        )
+    if rest:
+        tar.extractall(folder, rest, filter="data")
     for member in reversed(folders):
         os.utime(f"{folder}/{member.name}", (member.mtime, member.mtime))
 
@@ -162,7 +175,7 @@ def _unpack(archive: Path, folder: Path) -> None:
     try:
         with tarfile.open(archive) as tar:
             _extract(tar, os.fspath(folder))
-    except tarfile.FilterError as error:
+    except _REFUSED as error:
         member = getattr(error, "tarinfo", None)
         name = "a member" if member is None else repr(member.name)
         raise Fault(

@@ -80,7 +80,14 @@ ESCAPES: list[Callable[[], tarfile.TarInfo]] = [
 )
 async def test_archive_that_reaches_out_is_refused(tmp_path: Path, member: tarfile.TarInfo) -> None:
     """What would be outside the workspace fails the run and is named."""
-    archive = _archive(member)
+    with pytest.raises(Fault, match=repr(member.name)) as caught:
+        await _made(tmp_path, _archive(member))
+    assert caught.value.reason == Reason.WORKSPACE_FAILED
+    assert [*(tmp_path / "workspace").iterdir()] == []
+
+
+async def _made(tmp_path: Path, archive: bytes) -> Path:
+    """Return the workspace that is made of an archive."""
 
     @asynccontextmanager
     async def download(_blob: str) -> AsyncIterator[AsyncIterator[bytes]]:
@@ -88,21 +95,34 @@ async def test_archive_that_reaches_out_is_refused(tmp_path: Path, member: tarfi
 
     folder = tmp_path / "workspace"
     folder.mkdir()
-    blob = hashlib.sha256(archive).hexdigest()
-    with pytest.raises(Fault, match=repr(member.name)) as caught:
-        await make_workspace(
-            Workspace(kind="blob", blob=blob),
-            folder=folder,
-            archive=tmp_path / "archive",
-            download=download,
-        )
-    assert caught.value.reason == Reason.WORKSPACE_FAILED
-    assert [*folder.iterdir()] == []
+    wanted = Workspace(kind="blob", blob=hashlib.sha256(archive).hexdigest())
+    return await make_workspace(
+        wanted, folder=folder, archive=tmp_path / "archive", download=download
+    )
 
 
 async def _chunks(content: bytes) -> AsyncIterator[bytes]:
     for start in range(0, len(content), 1000):
         yield content[start : start + 1000]
+
+
+@pytest.mark.parametrize("linked", [False, True])
+async def test_older_pythons_unpack_what_needs_no_judge(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, linked: bool
+) -> None:
+    """Before 3.11.4 plain trees are unpacked, and links are refused with what is needed."""
+    monkeypatch.delattr(tarfile, "data_filter")
+    monkeypatch.setattr("plue_runner.workspace._JUDGES", False)
+    link = _member("link", type=tarfile.SYMTYPE, linkname="bin/tool")
+    archive = _archive(_member("bin/tool", mode=0o755), *[link] * linked)
+    if not linked:
+        made = await _made(tmp_path, archive)
+        assert (made / "bin" / "tool").stat().st_mode & 0o777 == 0o755
+        return
+    with pytest.raises(Fault, match="'link'") as caught:
+        await _made(tmp_path, archive)
+    assert caught.value.reason == Reason.WORKSPACE_FAILED
+    assert "3.11.4" in (caught.value.remedy or "")
 
 
 async def test_archive_that_is_gone_or_no_archive_fails_the_run(run: Run) -> None:
