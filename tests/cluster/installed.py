@@ -13,6 +13,7 @@ from typing import Any
 
 import yaml
 from cluster.bed.build import build_helm
+from cluster.bed.machine import INTERFACE
 from cluster.bed.node import GATEWAY
 from cluster.bed.places import REPOSITORY, places
 from cluster.bed.state import Running
@@ -26,6 +27,7 @@ __all__ = [
     "NodeCluster",
     "helm",
     "installed",
+    "node_has",
     "node_values",
 ]
 
@@ -92,6 +94,17 @@ class NodeCluster(Cluster):
         """Speak to the cluster that is up."""
         super().__init__(running.inner_kubeconfig, image=running.runner_image, gateway=GATEWAY)
         self.running = running
+
+
+@contextmanager
+def node_has(address: str) -> Iterator[None]:
+    """Give the node one more address, for what a test serves there as a host outside."""
+    words = (f"{address}/32", "dev", INTERFACE)
+    subprocess.run(["ip", "address", "add", *words], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["ip", "address", "del", *words], check=True)
 
 
 def node_values(cluster: NodeCluster) -> dict[str, Any]:
@@ -191,6 +204,24 @@ class Installed:
         found: dict[str, Any] = until(f"the end of {name}", status, seconds=seconds)
         return found
 
+    def all_ended(self, names: Sequence[str], seconds: float = 120) -> dict[str, dict[str, Any]]:
+        """Return the runs by name, once all have ended."""
+        over = {"Succeeded", "Failed", "Cancelled", "TimedOut"}
+        end = time.monotonic() + seconds
+        while True:
+            runs = {run["metadata"]["name"]: run for run in self.cluster.items("wfr", "default")}
+            found = {name: runs[name] for name in names if name in runs}
+            open_ones = {
+                name: run.get("status", {})
+                for name, run in found.items()
+                if run.get("status", {}).get("phase") not in over
+            }
+            if len(found) == len(names) and not open_ones:
+                return found
+            assert time.monotonic() < end, f"not ended within {seconds:.0f} s: {open_ones}"
+            # One list a second: many questions would take the time of what is asked about.
+            time.sleep(1)
+
     def tried(self, command: str, options: str = "", **spec: Any) -> tuple[dict[str, Any], str]:
         """Run *command* as a step; return the run's status and all that it printed."""
         (name,) = self.apply(STEP.format(command=command, options=options), **spec)
@@ -207,9 +238,9 @@ class Installed:
         uid = self.cluster.get("wfr", name)["metadata"]["uid"]
         return self.ask(f"/api/v1/runs/{uid}/logs", accept="text/plain").decode()
 
-    def events(self, name: str) -> list[dict[str, Any]]:
+    def events(self, name: str, uid: str = "") -> list[dict[str, Any]]:
         """Return all events of a run that has ended."""
-        uid = self.cluster.get("wfr", name)["metadata"]["uid"]
+        uid = uid or self.cluster.get("wfr", name)["metadata"]["uid"]
         said = self.ask(f"/api/v1/runs/{uid}/events", accept="application/x-ndjson")
         return [json.loads(line) for line in said.splitlines() if line.strip()]
 
@@ -258,11 +289,11 @@ class Installed:
 
     def assert_each_ran_once(self, names: Sequence[str], seconds: float = 120) -> None:
         """Fail unless every run succeeded, its step began once and its events have no gap."""
-        for name in names:
-            status = self.ended(name, seconds)
-            assert status["phase"] == "Succeeded", (name, status)
-        for name in names:
-            events = self.events(name)
+        runs = self.all_ended(names, seconds)
+        for name, run in runs.items():
+            assert run["status"]["phase"] == "Succeeded", (name, run["status"])
+        for name, run in runs.items():
+            events = self.events(name, run["metadata"]["uid"])
             kinds = [event["type"] for event in events]
             assert (kinds.count("step_started"), kinds.count("run_completed")) == (1, 1), kinds
             assert [event["n"] for event in events] == list(range(1, len(events) + 1))

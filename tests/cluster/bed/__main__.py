@@ -28,13 +28,14 @@ from cluster.bed.build import (
 )
 from cluster.bed.control_plane import control_programs, write_kubeconfig
 from cluster.bed.images import PAUSE, pause_archive, runner_archive, server_archive
+from cluster.bed.machine import PodImages
 from cluster.bed.namespaces import (
     die_with_parent,
     network_of,
     unshare_mounts,
     unshare_network_and_children,
 )
-from cluster.bed.node import Node, PodImages
+from cluster.bed.node import Node
 from cluster.bed.places import Places, places
 from cluster.bed.say import BedError, tell
 from cluster.bed.state import OurImages, Running, find_running

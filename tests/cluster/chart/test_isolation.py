@@ -10,11 +10,12 @@ import json
 import subprocess
 import threading
 from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
 from cluster.bed.node import GATEWAY
-from cluster.installed import NAMESPACE, RELEASE, STEP, Installed
+from cluster.installed import NAMESPACE, RELEASE, STEP, Installed, node_has
 from cluster.operating import RUNNERS, until
 
 CONNECT = (
@@ -74,18 +75,16 @@ def _address(plue: Installed, where: str) -> tuple[str, int]:
 @pytest.fixture(scope="module")
 def stand_ins(plue: Installed) -> Iterator[None]:
     """Serve the stand-ins' addresses."""
-    servers = []
-    for address in STAND_INS.values():
-        command = ["ip", "address", "add", f"{address}/32", "dev", "plue0"]
-        subprocess.run(command, check=True)
-        server = http.server.ThreadingHTTPServer((address, 80), http.server.BaseHTTPRequestHandler)
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        servers.append(server)
-    yield
-    for server, address in zip(servers, STAND_INS.values(), strict=True):
-        server.shutdown()
-        server.server_close()
-        subprocess.run(["ip", "address", "del", f"{address}/32", "dev", "plue0"], check=True)
+    with ExitStack() as stack:
+        for address in STAND_INS.values():
+            stack.enter_context(node_has(address))
+            server = http.server.ThreadingHTTPServer(
+                (address, 80), http.server.BaseHTTPRequestHandler
+            )
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+            stack.callback(server.server_close)
+            stack.callback(server.shutdown)
+        yield
 
 
 @pytest.mark.parametrize(
