@@ -1,8 +1,10 @@
 """Faults of a cluster with Plue installed: what dies, and what a user notices of it meanwhile."""
 
+import base64
 import json
 import os
 import random
+import secrets
 import signal
 import subprocess
 import threading
@@ -26,6 +28,7 @@ __all__ = [
     "halt_postgres",
     "kill",
     "kubelet_halted",
+    "replace_credentials",
     "restart",
     "without_rights",
 ]
@@ -149,6 +152,43 @@ def without_rights(plue: Installed) -> Iterator[None]:
         yield
     finally:
         plue.cluster.kubectl("create", "-f", "-", given=found)
+
+
+_NEW_PASSWORD = (
+    "import os, psycopg; from psycopg import sql;"
+    " psycopg.connect(os.environ['PLUE_DATABASE'], autocommit=True).execute("
+    "sql.SQL('ALTER ROLE plue PASSWORD {}').format(sql.Literal(os.environ['NEW'])))"
+)
+
+
+def replace_credentials(plue: Installed) -> None:
+    """Replace all that Plue's components show each other, as `docs/operations.md` says.
+
+    The database's password, the evaluator's token and, with their accounts, the components' tokens
+    for the API server: each old one is worth nothing before any process knows its new one.
+    """
+    password = secrets.token_hex(20)
+    for name, key, value in (
+        ("database", "password", password),
+        ("evaluator", "token", secrets.token_hex(20)),
+    ):
+        data = {"data": {key: base64.b64encode(value.encode()).decode()}}
+        patch = ("-n", NAMESPACE, "-p", json.dumps(data))
+        plue.cluster.kubectl("patch", "secret", f"{RELEASE}-{name}", *patch)
+    (pod,) = plue.pods("operator")
+    into = ("-n", NAMESPACE, pod["metadata"]["name"], "-c", "operator")
+    change = ("env", f"NEW={password}", "python3", "-c", _NEW_PASSWORD)
+    plue.cluster.kubectl("exec", *into, "--", *change)
+    for component in ("operator", "gateway", "api"):
+        name = f"{RELEASE}-{component}"
+        account = plue.cluster.get("serviceaccount", name, NAMESPACE)
+        for fact in ("uid", "resourceVersion", "creationTimestamp", "managedFields"):
+            account["metadata"].pop(fact, None)
+        plue.cluster.kubectl("delete", "serviceaccount", name, "-n", NAMESPACE)
+        plue.cluster.kubectl("create", "-f", "-", given=account)
+    ours = ("-n", NAMESPACE, "-l", f"app.kubernetes.io/instance={RELEASE}")
+    plue.cluster.kubectl("rollout", "restart", "deployment", *ours)
+    plue.cluster.kubectl("rollout", "status", "deployment", *ours, "--timeout=110s")
 
 
 # ── users ────────────────────────────────────────────────────────────────────────────────────────

@@ -1,11 +1,12 @@
 """Whatever dies in the middle of runs: they end rightly, none twice at once, no line is lost.
 
-Each fault meets twenty runs, on at most eight runners. One more run is applied the moment the fault
+Each fault meets fifty runs, on at most eight runners. One more run is applied the moment the fault
 begins; when it is complete, a user would call Plue recovered. At the end a table is printed: fault,
 what a user saw, and how long that took. `docs/operations.md` has one.
 """
 
 import json
+import os
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -13,19 +14,21 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from cluster.bed.second import SECOND, TAINT, SecondNode, second_node
 from cluster.faulting import (
     Users,
     delete_pods_at_random,
     halt_postgres,
     kill,
     kubelet_halted,
+    replace_credentials,
     restart,
     without_rights,
 )
 from cluster.installed import NAMESPACE, Installed
-from cluster.operating import until, workflow_run
+from cluster.operating import RUNNERS, until, workflow_run
 
-RUNS = 20
+RUNS = int(os.environ.get("RUNS", "50"))
 LINES = 20
 SOURCE = f"""
 from plue import workflow
@@ -111,17 +114,21 @@ def _survive(plue: Installed, name: str, fault: Fault, *, attempts: int = 1) -> 
         begun = time.monotonic()
         fault(plue)
         _apply_at_last(plue, first)
-        plue.ended(first["metadata"]["name"], 180)
+        plue.all_ended([first["metadata"]["name"]], 180)
         recovery = time.monotonic() - begun
-        statuses = [plue.ended(one, 180) for one in [*names, first["metadata"]["name"]]]
+        runs = plue.all_ended([*names, first["metadata"]["name"]], 300)
         last = time.monotonic() - begun
-    again = 0
-    for one in names:
-        events = plue.events(one)
-        _is_whole(events)
-        again += events[-1]["body"]["attempt"] - 1
-    failed = [status for status in statuses if status["phase"] != "Succeeded"]
+    again = sum(_attempts(plue, run) - 1 for run in runs.values())
+    failed = [run for run in runs.values() if run["status"]["phase"] != "Succeeded"]
     return Row(name, users.away, recovery, last, again, len(failed))
+
+
+def _attempts(plue: Installed, run: dict[str, Any]) -> int:
+    """Return how many attempts a run took, of whose events none is missing."""
+    events = plue.events(run["metadata"]["name"], run["metadata"]["uid"])
+    _is_whole(events)
+    attempts: int = events[-1]["body"]["attempt"]
+    return attempts
 
 
 def _nothing(_: Installed) -> None:
@@ -150,8 +157,9 @@ FAULTS: dict[str, Fault] = {
         plue, "etcd", "kube-apiserver", away=5
     ),
     "kubelet halted for 25 s": _kubelet,
-    "Postgres halted for 20 s, then killed": lambda plue: halt_postgres(plue, 20),
+    "Postgres halted for a minute, then killed": lambda plue: halt_postgres(plue, 60),
     "rights taken away for 15 s": _rights,
+    "passwords and tokens replaced": replace_credentials,
 }
 
 
@@ -173,6 +181,85 @@ def test_runs_start_over_when_their_pods_are_deleted(plue: Installed, table: lis
     assert row.failed == 0
 
 
+HELD = """
+from plue import workflow
+
+@workflow(attempts={attempts})
+def ci(ctx):
+    ctx.run("hold", "test $PLUE_ATTEMPT -ge 2 || sleep 900")
+"""
+
+
+@pytest.fixture
+def spread(plue: Installed) -> Iterator[SecondNode]:
+    """Give a second machine that has runners of the pool ``spread``, and can be lost."""
+    cluster = plue.cluster
+    where = ("-n", RUNNERS)
+    with second_node(cluster.running) as second:
+        try:
+            until("the second node", lambda: cluster.get("node", SECOND), seconds=60)
+            cluster.wait("condition=Ready", "node", SECOND, 60)
+            tolerations = [{"key": TAINT, "operator": "Exists"}]
+            cluster.pool("spread", warm=2, maximum=6, pod={"tolerations": tolerations})
+            plue.wait_until_warm("spread")
+            yield second
+        finally:
+            second.lose()
+            cluster.kubectl("delete", "rp", "spread", *where, "--ignore-not-found")
+            cluster.kubectl("delete", "node", SECOND, "--ignore-not-found")
+            # Of pods on a machine that is no more nobody says that they have ended.
+            on_it = f"--field-selector=spec.nodeName={SECOND}"
+            cluster.kubectl("delete", "pod", *where, on_it, "--force", "--grace-period=0")
+
+
+def _is_on(plue: Installed, node: str, name: str) -> bool:
+    """Return whether the run works on a pod of that node."""
+    status = plue.cluster.get("wfr", name).get("status", {})
+    if status.get("phase") != "Running":
+        return False
+    found = plue.cluster.get("pod", status["runner"], RUNNERS)
+    return bool(found["spec"]["nodeName"] == node)
+
+
+def test_a_lost_node_takes_its_own_runs_alone(
+    plue: Installed, table: list[Row], spread: SecondNode
+) -> None:
+    """They fail with NodeLost, or begin anew elsewhere when their lease is over; others go on."""
+    (once,) = plue.apply(HELD.format(attempts=1), pool="spread")
+    (again,) = plue.apply(HELD.format(attempts=2), pool="spread")
+    for name in (once, again):
+        until("it runs there", lambda name=name: _is_on(plue, SECOND, name), seconds=90)
+    plue.wait_until_warm()
+    beside = plue.apply(SOURCE.format(attempts=1), RUNS // 2)
+    names = plue.apply(SOURCE.format(attempts=9), RUNS // 2, pool="spread")
+    until("some run", lambda: list(plue.phases().values()).count("Running") >= 5, seconds=90)
+    first = workflow_run(SOURCE.format(attempts=9), priority=100, pool="spread")
+    with Users(plue) as users:
+        begun = time.monotonic()
+        spread.lose()
+        plue.cluster.apply(first)
+        plue.all_ended([first["metadata"]["name"]], 240)
+        recovery = time.monotonic() - begun
+        runs = plue.all_ended([*beside, *names, once, again], 420)
+        last = time.monotonic() - begun
+    (lost, anew) = (runs.pop(name) for name in (once, again))
+    assert (lost["status"]["phase"], lost["status"]["reason"]) == ("Failed", "NodeLost"), lost
+    assert SECOND in lost["status"]["message"]
+    assert anew["status"]["phase"] == "Succeeded", anew
+    assert plue.events(again, anew["metadata"]["uid"])[-1]["body"]["attempt"] == 2
+    failed = [run for run in runs.values() if run["status"]["phase"] != "Succeeded"]
+    assert not failed
+    assert {_attempts(plue, runs[name]) for name in beside} == {1}
+    more = sum(_attempts(plue, runs[name]) - 1 for name in names) + 1
+    table.append(Row("a node lost", users.away, recovery, last, more, 1))
+    # What comes back with the machine goes on with nothing, and it takes new runs.
+    spread.start()
+    plue.cluster.wait("condition=Ready", "node", SECOND, 120)
+    (later,) = plue.apply(SOURCE.format(attempts=1), pool="spread")
+    plue.assert_each_ran_once([later])
+    assert plue.cluster.get("wfr", once)["status"]["reason"] == "NodeLost"
+
+
 def test_an_emptied_database_is_refilled(plue: Installed, table: list[Row]) -> None:
     """What had started fails with StoreLost or is finished; what had not runs; ends stay."""
     plue.wait_until_warm()
@@ -189,7 +276,7 @@ def test_an_emptied_database_is_refilled(plue: Installed, table: list[Row]) -> N
         plue.cluster.apply(first)
         assert plue.ended(first["metadata"]["name"], 180)["phase"] == "Succeeded"
         recovery = time.monotonic() - begun
-        statuses = [plue.ended(one, 180) for one in names]
+        statuses = [run["status"] for run in plue.all_ended(names, 300).values()]
         last = time.monotonic() - begun
     reasons = {status["reason"] for status in statuses}
     assert reasons <= {"Succeeded", "StoreLost"}, json.dumps(statuses)
