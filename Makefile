@@ -8,6 +8,9 @@ STAMP := .venv/.synced
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 test-played test-node test-chart e2e cluster-up cluster-down cluster-shell: export PYTHONPATH := $(CURDIR)/tests
 
+# How many runs a fault meets: fifty where nothing else is asked for.
+test-chart: export RUNS ?= 12
+
 .DEFAULT_GOAL := help
 SEEDS ?= 3
 SEED ?= 1
