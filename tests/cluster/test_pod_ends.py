@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,24 @@ from plue import workflow
 def ci(ctx):
     ctx.run("hello", "echo hello")
 """
+
+
+@pytest.fixture(scope="module", autouse=True)
+def ageing(bare: Cluster, at_work: Operator) -> Iterator[tuple[str, set[str]]]:
+    """Give a pool whose runner grows old from the first of these tests on, and its pod.
+
+    Its minute goes by while the others do something.
+    """
+    name = f"old-{uuid4().hex[:6]}"
+    bare.pool(name, warm=1, maximum=2, recycleSeconds=60)
+    bare.wait("condition=Ready", "rp", name, 60, RUNNERS)
+    yield name, _pods_of(bare, name)
+    bare.kubectl("delete", "rp", name, "-n", RUNNERS, "--wait=false")
+
+
+def _pods_of(cluster: Cluster, pool: str) -> set[str]:
+    pods = cluster.items("pod", RUNNERS, "-l", f"plue.dev/pool={pool}")
+    return {pod["metadata"]["name"] for pod in pods}
 
 
 def _running(cluster: Cluster, **spec: Any) -> tuple[str, str]:
@@ -135,22 +154,6 @@ def test_claimed_pod_is_protected_and_has_an_end(bare: Cluster, at_work: Operato
     assert idle
     assert all("activeDeadlineSeconds" not in p["spec"] for p in idle)
     bare.kubectl("delete", "wfr", name)
-
-
-def test_old_idle_runners_are_replaced(bare: Cluster, at_work: Operator) -> None:
-    """A runner that has waited too long is replaced by a fresh one."""
-    name = f"old-{uuid4().hex[:6]}"
-    bare.pool(name, warm=1, maximum=2, recycleSeconds=60)
-    bare.wait("condition=Ready", "rp", name, 60, RUNNERS)
-    selector = ("-l", f"plue.dev/pool={name}")
-    before = {pod["metadata"]["name"] for pod in bare.items("pod", RUNNERS, *selector)}
-    until(
-        "it is replaced",
-        lambda: not before & {p["metadata"]["name"] for p in bare.items("pod", RUNNERS, *selector)},
-        seconds=120,
-    )
-    bare.wait("condition=Ready", "rp", name, 60, RUNNERS)
-    bare.kubectl("delete", "rp", name, "-n", RUNNERS)
 
 
 def test_missing_image_is_said_at_the_pool(bare: Cluster, at_work: Operator) -> None:
@@ -303,3 +306,10 @@ def test_node_that_falls_silent(
                 process.kill()
         bare.kubectl("delete", "rp", pool, "-n", RUNNERS, "--wait=false")
         bare.kubectl("delete", "node", lost, "--wait=false")
+
+
+def test_old_idle_runners_are_replaced(bare: Cluster, ageing: tuple[str, set[str]]) -> None:
+    """A runner that has waited too long is replaced by a fresh one."""
+    name, before = ageing
+    until("it is replaced", lambda: not before & _pods_of(bare, name), seconds=120)
+    bare.wait("condition=Ready", "rp", name, 60, RUNNERS)

@@ -13,3 +13,9 @@ def test_what_is_new_does_not_wait_behind_long_lists() -> None:
     assert 10_000 / queueing.worker_limit * queueing.idle_timeout <= 2
     # A wait of no time never gets anything: kopf would turn for ever.
     assert queueing.idle_timeout > 0
+
+
+def test_lists_come_in_pages() -> None:
+    """Never all objects in one answer, which would be in memory together, as text and parsed."""
+    assert _settings().watching.chunk_size is not None
+    assert 50 <= _settings().watching.chunk_size <= 500
