@@ -17,5 +17,6 @@ def test_what_is_new_does_not_wait_behind_long_lists() -> None:
 
 def test_lists_come_in_pages() -> None:
     """Never all objects in one answer, which would be in memory together, as text and parsed."""
-    assert _settings().watching.chunk_size is not None
-    assert 50 <= _settings().watching.chunk_size <= 500
+    page = _settings().watching.chunk_size
+    assert page is not None
+    assert 50 <= page <= 500
