@@ -249,7 +249,7 @@ async def test_one_huge_answer_leaves_nothing_and_is_counted_whole(bench: MakeBe
             f" with `plue run extend {name} --tokens …`",
         ),
         waits(),
-        token(1, "y"),
+        token(1, "y", call=2),
         turn(1, stop="end_turn", used=small),
         ended(),
     ]
