@@ -1,6 +1,7 @@
 """What every suite shares: one real Postgres per session, one fresh database per test."""
 
 import asyncio
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
@@ -10,6 +11,10 @@ import pytest
 from psycopg import sql
 
 from plue.local.postgres import EmbeddedPostgres
+
+# In the background of a script Ctrl-C is ignored, and whoever is started there inherits that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # What a test loses in a crash is nobody's loss: without fsync a fresh database takes 30 ms.
 _FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}

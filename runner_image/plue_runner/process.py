@@ -61,7 +61,7 @@ class Family:
         self._unsettled: set[Spawned] = set()
         self._changed = asyncio.Event()
         self._me = os.getpid()
-        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        self._adopts = ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0
         self._loop.add_signal_handler(signal.SIGCHLD, self._collect)
 
     def close(self) -> None:
@@ -180,10 +180,12 @@ class Family:
     async def kill_all(self) -> None:
         """KILL everything of the runner's, wherever it hangs; return when it is gone.
 
-        The search by variable is for sandboxes in which nobody can be a subreaper.
+        The search by variable is for sandboxes in which nobody can be a subreaper, and for them
+        alone: it reads the variables of every process, and among them may be a server's keys.
         """
         await self.kill_children()
-        await self._kill(lambda: [pid for pid in _pids() if self._is_ours(pid)])
+        if not self._adopts:
+            await self._kill(lambda: [pid for pid in _pids() if self._is_ours(pid)])
 
     def _is_ours(self, pid: int) -> bool:
         # A runner inside a step of another one has its id behind the other's.

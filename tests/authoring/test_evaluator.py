@@ -119,7 +119,8 @@ async def until_busy(evaluator: Evaluator, killed: int = 0) -> None:
     async with asyncio.timeout(10):
         while True:
             with contextlib.suppress(psutil.NoSuchProcess, FileNotFoundError, AssertionError):
-                if evaluator._link and not evaluator._link.lost and evaluating(evaluator):
+                alive = evaluator._link and not evaluator._link.lost
+                if alive and process_of(evaluator).pid != killed and evaluating(evaluator):
                     return
             await asyncio.sleep(0.01)
 
