@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from pathlib import Path
 
 import pytest
-from aiohttp import web
+from apart import asking
 from git_host import GitHost, git_host
 from typing_extensions import override
 
@@ -13,9 +13,7 @@ from plue.authoring.cloning import Clone, clone
 from plue.authoring.evaluator import Evaluator
 from plue.authoring.remotes import GitRequest, Reach
 from plue.errors import RejectedError, UnavailableError
-from plue.kube.evaluating import RemoteEvaluator, evaluator_app
 
-TOKEN = "a-token-of-this-test"
 LOCAL = Reach(loopback=True)
 
 
@@ -40,21 +38,6 @@ class Breaking(Evaluator):
             raise OSError("the disk is gone")
 
         yield Clone("0" * 40, half())
-
-
-@contextlib.asynccontextmanager
-async def asking(evaluator: Evaluator) -> AsyncGenerator[RemoteEvaluator, None]:
-    """Serve *evaluator*, whose process no clone needs, and give who asks it."""
-    runner = web.AppRunner(evaluator_app(evaluator, token=TOKEN))
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    remote = RemoteEvaluator(f"http://127.0.0.1:{runner.addresses[0][1]}", token=TOKEN)
-    await remote.start()
-    try:
-        yield remote
-    finally:
-        await remote.close()
-        await runner.cleanup()
 
 
 async def _read(made: Clone) -> bytes:

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import pytest
-from aiohttp import web
+from apart import asking
 from stages.cluster import FILE, workflow_of
 from typing_extensions import override
 
@@ -18,10 +18,9 @@ from plue.authoring.evaluator import Evaluator
 from plue.authoring.fetching import Fetched
 from plue.authoring.remotes import GitRequest
 from plue.errors import RejectedError, UnavailableError
-from plue.kube.evaluating import RemoteEvaluator, evaluator_app
+from plue.kube.evaluating import RemoteEvaluator
 from plue.wire.plan import Step
 
-TOKEN = "a-token-of-this-test"
 PROMPT = ".plue/prompts/greet.prompt.md"
 FILES = {
     FILE: workflow_of('ctx.run("one", "echo one")'),
@@ -76,19 +75,13 @@ class Newer(Evaluator):
 
 
 @contextlib.asynccontextmanager
-async def asking(evaluator: Evaluator) -> AsyncGenerator[RemoteEvaluator, None]:
-    """Serve *evaluator*, and give who asks it."""
+async def evaluating(evaluator: Evaluator) -> AsyncGenerator[RemoteEvaluator, None]:
+    """Start *evaluator*, and give who asks it."""
     await evaluator.start()
-    runner = web.AppRunner(evaluator_app(evaluator, token=TOKEN))
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    remote = RemoteEvaluator(f"http://127.0.0.1:{runner.addresses[0][1]}", token=TOKEN)
-    await remote.start()
     try:
-        yield remote
+        async with asking(evaluator) as remote:
+            yield remote
     finally:
-        await remote.close()
-        await runner.cleanup()
         await evaluator.close()
 
 
@@ -96,7 +89,7 @@ async def test_what_a_newer_evaluator_tells_beyond_is_left_out() -> None:
     """Descriptions, plans, prompts, diagnostics and commits are those of one's own version."""
     home = Evaluator()
     await home.start()
-    async with asking(Newer()) as remote:
+    async with evaluating(Newer()) as remote:
         for files in (FILES, BROKEN):
             assert await home.describe(files) == await remote.describe(files)
             planned = await home.plan(files, "ci", inputs={}, event={})
@@ -111,7 +104,7 @@ async def test_what_a_newer_evaluator_tells_beyond_is_left_out() -> None:
 
 async def test_what_a_newer_plan_would_do_is_waited_for() -> None:
     """A step that does more than is known here is not run with less; the error says what to do."""
-    async with asking(Newer(plans=True)) as remote:
+    async with evaluating(Newer(plans=True)) as remote:
         with pytest.raises(UnavailableError, match=r"newer version.*steps\.0\.later") as caught:
             await remote.plan(FILES, "ci", inputs={}, event={})
     assert "evaluator's version" in str(caught.value.remedy)
@@ -120,7 +113,7 @@ async def test_what_a_newer_plan_would_do_is_waited_for() -> None:
 async def test_what_an_older_evaluator_cannot_do_is_waited_for() -> None:
     """A request that asks for more is not answered with less, and is not wrong."""
     assert "later" in asdict(NewerRequest("https://example.org/x"))
-    async with asking(Newer()) as remote:
+    async with evaluating(Newer()) as remote:
         with pytest.raises(UnavailableError, match="answered 400"):
             await remote.fetch(NewerRequest("https://example.org/x"))
 
@@ -136,7 +129,7 @@ class Refusing(Evaluator):
 
 async def test_what_is_wrong_is_told_whole() -> None:
     """Message, field and remedy; an answer without the latter two is one as well."""
-    async with asking(Refusing()) as remote:
+    async with evaluating(Refusing()) as remote:
         with pytest.raises(RejectedError, match="it is wrong") as caught:
             await remote.fetch(GitRequest("https://example.org/x"))
     assert (caught.value.field, caught.value.remedy) == ("ref", "mend it")
